@@ -1,0 +1,1 @@
+"""Grade box-office submissions: drive them, judge the record, score, report."""

@@ -1,0 +1,1 @@
+"""Checks judge the record of a run. Each is a pytest test."""

@@ -1,0 +1,1 @@
+"""Scenarios drive a submission and write down what they saw."""
