@@ -1,0 +1,122 @@
+"""What can go wrong in the grader, and what it means for a verdict.
+
+::
+
+    GraderError                 exit 2: undecided; one line, with the next step in ``hint``
+    ├── UsageError              exit 3: what was asked for cannot be done
+    │   ├── SubmissionRefused   not a box office, or its frozen parts were changed
+    │   ├── UnknownCheck        no check or category of that name
+    │   ├── RubricError         the rubric is broken, or does not fit the checks
+    │   └── RunDirectoryError   not a run directory, or it cannot be written
+    ├── EnvironmentFailed       the submission's dependencies could not be installed
+    └── JudgingFailed           checks could not be collected or run
+
+    Interrupted                 exit 130: Ctrl-C or SIGTERM
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import ClassVar
+
+from grader.model import Verdict
+
+
+class ExitCode(IntEnum):
+    """Exit codes of ``grader``."""
+
+    GRADED = 0
+    BELOW = 1
+    UNDECIDED = 2
+    USAGE = 3
+    INTERRUPTED = 130
+
+
+class GraderError(Exception):
+    """A failure that is told in one line. ``hint`` says what to do next."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.UNDECIDED
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message} ({self.hint})" if self.hint else message
+
+
+class UsageError(GraderError):
+    """What was asked for cannot be done."""
+
+    exit_code = ExitCode.USAGE
+
+
+class SubmissionRefused(UsageError):
+    """The submission is not a box office, or its frozen parts were changed."""
+
+
+class UnknownCheck(UsageError):
+    """There is no check and no category of that name."""
+
+
+class RubricError(UsageError):
+    """The rubric is broken, or does not fit the checks."""
+
+
+class RunDirectoryError(UsageError):
+    """Not a run directory, or it cannot be read or written."""
+
+
+class EnvironmentFailed(GraderError):
+    """The submission's dependencies could not be installed."""
+
+
+class JudgingFailed(GraderError):
+    """Checks could not be collected or run."""
+
+
+class Interrupted(Exception):
+    """The user, or the machine, asked the grader to stop."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.INTERRUPTED
+
+
+class Cause(StrEnum):
+    """What lies behind a check's verdict, other than its own measurements."""
+
+    NOT_DRIVABLE = "the submission could not be driven"
+    MISBEHAVED_MIDWAY = "the submission ended the scenario early"
+    NOT_RECORDED = "the scenario ran to its end without recording what the check needs"
+    TROUBLE = "something outside the submission disturbed the scenario"
+    NO_ARTIFACT = "the scenario left no record"
+    BROKEN_CHECK = "the check itself failed"
+    NO_RESULT = "the check gave no result"
+    CANNOT_ARISE = "the precondition cannot arise with this valid design"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The verdict that a cause leads to; ``retry``: the scenario is driven once more before that."""
+
+    verdict: Verdict
+    retry: bool = False
+
+
+# The one place where a cause becomes a verdict. Scores: failed and blocked are 0 with the denominator
+# unchanged; errored makes its category undecided; not_applicable leaves the denominator.
+VERDICT_POLICY: Mapping[Cause, Policy] = MappingProxyType(
+    {
+        Cause.NOT_DRIVABLE: Policy(Verdict.BLOCKED),
+        Cause.MISBEHAVED_MIDWAY: Policy(Verdict.FAILED),
+        Cause.NOT_RECORDED: Policy(Verdict.ERRORED),
+        Cause.TROUBLE: Policy(Verdict.ERRORED, retry=True),
+        Cause.NO_ARTIFACT: Policy(Verdict.ERRORED),
+        Cause.BROKEN_CHECK: Policy(Verdict.ERRORED),
+        Cause.NO_RESULT: Policy(Verdict.ERRORED),
+        Cause.CANNOT_ARISE: Policy(Verdict.NOT_APPLICABLE),
+    }
+)

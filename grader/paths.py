@@ -1,0 +1,110 @@
+"""Where the parts of a run lie, and writing them so that a reader never sees half a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """A run directory.
+
+    ::
+
+        RUN/
+        ├── lock.json                      what the run was made of (RunLock)
+        ├── timing.json                    durations; nothing that is judged
+        ├── rubric.toml                    the rubric of this run
+        ├── submission/                    the clean tree that was driven
+        ├── artifacts/<scenario>/<attempt>.json
+        ├── logs/                          of the service, the fault servers, PostgreSQL
+        ├── load/                          the load generator's files
+        └── scorecard.json                 the outcome (Scorecard)
+    """
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        """What the run was made of."""
+        return self.root / "lock.json"
+
+    @property
+    def timing(self) -> Path:
+        """Durations of the run's phases and scenarios."""
+        return self.root / "timing.json"
+
+    @property
+    def rubric(self) -> Path:
+        """The rubric that this run was started with."""
+        return self.root / "rubric.toml"
+
+    @property
+    def submission(self) -> Path:
+        """The clean tree that was driven."""
+        return self.root / "submission"
+
+    @property
+    def artifacts(self) -> Path:
+        """The records of all scenarios."""
+        return self.root / "artifacts"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of everything that ran."""
+        return self.root / "logs"
+
+    @property
+    def load(self) -> Path:
+        """Files of the load generator."""
+        return self.root / "load"
+
+    @property
+    def scorecard(self) -> Path:
+        """The outcome."""
+        return self.root / "scorecard.json"
+
+    def artifact(self, scenario: str, attempt: int) -> Path:
+        """The record of one attempt of a scenario."""
+        return self.artifacts / scenario / f"{attempt}.json"
+
+    def attempts(self, scenario: str) -> tuple[Path, ...]:
+        """The records of a scenario, first attempt first."""
+        found = (self.artifacts / scenario).glob("*.json")
+        numbered = [path for path in found if path.stem.isascii() and path.stem.isdigit()]
+        return tuple(sorted(numbered, key=lambda path: int(path.stem)))
+
+
+def canonical_json(value: BaseModel | Mapping[str, object]) -> str:
+    """``value`` as indented JSON, the same bytes for the same value; refuses NaN and infinity."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, value: BaseModel | Mapping[str, object]) -> None:
+    """Write ``value`` to ``path`` as canonical JSON, whole or not at all. Makes missing folders."""
+    write_text(path, canonical_json(value))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` (UTF-8) to a temporary file beside ``path``, then rename it over ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(text)
+            file.flush()
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
