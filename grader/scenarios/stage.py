@@ -1,0 +1,400 @@
+"""The tools of a scenario: drive the service, write down what was seen, judge nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from pydantic import JsonValue
+
+from devstack.artifacts import (
+    Artifact,
+    ConnectionSample,
+    DatabaseCounters,
+    Exchange,
+    Heartbeat,
+    Heartbeats,
+    Ledger,
+    Outcome,
+    quantile,
+)
+from devstack.service import Service
+from devstack.world import World
+
+CLIENT_TIMEOUT_S = 15.0
+"""The client's patience: above every deadline of the contract (10 s), so that a late answer is still seen."""
+
+TEXT_CAP = 64_000
+BODY_CAP_BYTES = 4_000_000
+TERMINAL = frozenset({"confirmed", "declined", "failed"})
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What the pipeline needs to know of a scenario.
+
+    ``budget_s``: when driving is cut short. ``quiet``: judges latency, so it has the CPU for itself;
+    others mostly wait and run side by side. ``processes``: ``WEB_CONCURRENCY`` of the service.
+    """
+
+    name: str
+    drive: Callable[[Stage], Awaitable[None]]
+    budget_s: float
+    processes: int = 1
+    quiet: bool = True
+
+
+@dataclass
+class Recorder:
+    """The record in the making; :meth:`artifact` freezes it."""
+
+    exchanges: dict[str, list[Exchange]] = field(default_factory=dict)
+    heartbeats: dict[str, Heartbeats] = field(default_factory=dict)
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    counters: dict[str, DatabaseCounters] = field(default_factory=dict)
+    connections: dict[str, list[ConnectionSample]] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, JsonValue] = field(default_factory=dict)
+
+    def artifact(self, scenario: str, attempt: int, outcome: Outcome, log_tail: str) -> Artifact:
+        """The frozen record."""
+        return Artifact(
+            scenario=scenario,
+            attempt=attempt,
+            outcome=outcome,
+            exchanges={name: tuple(found) for name, found in self.exchanges.items()},
+            heartbeats=self.heartbeats,
+            ledgers=self.ledgers,
+            counters=self.counters,
+            connections={name: tuple(found) for name, found in self.connections.items()},
+            texts=self.texts,
+            facts=self.facts,
+            log_tail=log_tail,
+        )
+
+
+class Stage:
+    """One scenario on stage: its world, its service, an HTTP client and the recorder."""
+
+    def __init__(self, scenario: Scenario, world: World, recorder: Recorder, *, seed: int) -> None:
+        self.scenario = scenario
+        self.world = world
+        self.record = recorder
+        self.random = random.Random(f"{seed}:{scenario.name}")
+        self._service: Service | None = None
+        self._clients: list[httpx.AsyncClient] = []
+        self._fresh: httpx.AsyncClient | None = None
+        self._kept: httpx.AsyncClient | None = None
+        self._buyers = 0
+
+    @property
+    def service(self) -> Service:
+        """The running service. :meth:`start` starts it."""
+        assert self._service is not None, "the scenario has not started the service"
+        return self._service
+
+    def now(self) -> float:
+        """Seconds on the artifact's time axis."""
+        return self.world.now()
+
+    async def start(self, *, processes: int | None = None, environment: Mapping[str, str] | None = None) -> Service:
+        """Start the service (again) and wait until it is ready. Raises ServiceDied, NeverReady."""
+        self._service = await self.world.start_service(
+            processes=self.scenario.processes if processes is None else processes, environment=environment
+        )
+        await self.close()
+        address = self._service.base_url
+        self._kept = self._client(address, keep_alive=True)
+        self._fresh = self._client(address, keep_alive=False)
+        return self._service
+
+    async def close(self) -> None:
+        """Close the HTTP clients."""
+        for client in self._clients:
+            await client.aclose()
+        self._clients.clear()
+
+    def _client(self, address: str, *, keep_alive: bool) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None if keep_alive else 0)
+        transport = httpx.AsyncHTTPTransport(limits=limits)
+        client = httpx.AsyncClient(
+            transport=transport, base_url=address, trust_env=False, follow_redirects=False, timeout=None
+        )
+        self._clients.append(client)
+        return client
+
+    # -- requests ------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        name: str,
+        method: str,
+        path: str,
+        *,
+        json_body: JsonValue = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = CLIENT_TIMEOUT_S,
+        fresh: bool = False,
+    ) -> Exchange:
+        """Send one request, record the exchange under ``name`` and return it. Never raises for what the service does.
+
+        ``fresh`` opens a connection of its own (and closes it after), so that any of several processes may answer.
+        """
+        client = self._fresh if fresh else self._kept
+        assert client is not None, "the scenario has not started the service"
+        exchange = await exchange_with(
+            client, name, method, path,
+            json_body=json_body, content=content, headers=headers, timeout_s=timeout_s, now=self.now,
+        )  # fmt: skip
+        self.record.exchanges.setdefault(name, []).append(exchange)
+        return exchange
+
+    async def get(self, name: str, path: str, **options: Any) -> Exchange:
+        """``send`` with GET."""
+        return await self.send(name, "GET", path, **options)
+
+    def order_body(
+        self,
+        items: Sequence[tuple[int, int]],
+        *,
+        currency: str | None = None,
+        email: str | None = None,
+        token: str | None = None,
+    ) -> dict[str, JsonValue]:
+        """A valid order body with an own buyer and an own card token; ``items`` are (event id, quantity)."""
+        self._buyers += 1
+        body: dict[str, JsonValue] = {
+            "buyer_email": email or self.world.live.buyer(self._buyers),
+            "card_token": token or f"tok_{self.random.getrandbits(64):016x}",
+            "items": [{"event_id": event_id, "quantity": quantity} for event_id, quantity in items],
+        }
+        if currency is not None:
+            body["currency"] = currency
+        return body
+
+    def key(self) -> str:
+        """A fresh idempotency key, reproducible by the run's seed."""
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+
+    async def order(
+        self,
+        name: str,
+        items: Sequence[tuple[int, int]],
+        *,
+        currency: str | None = None,
+        email: str | None = None,
+        token: str | None = None,
+        key: str | None = None,
+        timeout_s: float = CLIENT_TIMEOUT_S,
+        fresh: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> Exchange:
+        """Place one order, recorded under ``name``."""
+        body = self.order_body(items, currency=currency, email=email, token=token)
+        return await self.send(
+            name, "POST", "/orders", json_body=body,
+            headers={"Idempotency-Key": key or self.key(), **(headers or {})}, timeout_s=timeout_s, fresh=fresh,
+        )  # fmt: skip
+
+    # -- observation ---------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def heartbeats(
+        self, name: str, *, interval_s: float = 0.05, path: str = "/health/live", timeout_s: float = 12.0
+    ) -> AsyncIterator[None]:
+        """Probe ``path`` at a fixed beat on fresh connections while the block runs (open model)."""
+        assert self._fresh is not None, "the scenario has not started the service"
+        client = self._fresh
+        beats: list[Heartbeat] = []
+        lags: list[float] = []
+        sent: set[asyncio.Task[None]] = set()
+
+        async def beat(intended_s: float) -> None:
+            status = None
+            with contextlib.suppress(httpx.HTTPError, TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    status = (await client.get(path)).status_code
+            beats.append(Heartbeat(intended_s=intended_s, latency_s=self.now() - intended_s, status=status))
+
+        async def prober() -> None:
+            due = self.now()
+            while True:
+                lags.append(max(0.0, self.now() - due))
+                task = asyncio.create_task(beat(due))
+                sent.add(task)
+                task.add_done_callback(sent.discard)
+                due += interval_s
+                await asyncio.sleep(max(0.0, due - self.now()))
+
+        running = asyncio.create_task(prober())
+        try:
+            yield
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            if sent:
+                await asyncio.wait(sent, timeout=timeout_s)
+            beats.sort(key=lambda found: found.intended_s)
+            self.record.heartbeats[name] = Heartbeats(
+                interval_s=interval_s,
+                beats=tuple(beats),
+                prober_lag_p99_s=quantile(lags, 0.99) if lags else 0.0,
+            )
+
+    @contextlib.asynccontextmanager
+    async def connection_samples(self, name: str, *, interval_s: float = 0.1) -> AsyncIterator[None]:
+        """Sample the service's database sessions while the block runs."""
+        samples = self.record.connections.setdefault(name, [])
+
+        async def sampler() -> None:
+            while True:
+                sample = await self.world.cluster.sessions(self.world.database)
+                samples.append(sample.model_copy(update={"at_s": self.now()}))
+                await asyncio.sleep(interval_s)
+
+        running = asyncio.create_task(sampler())
+        try:
+            yield
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+    async def counters(self, name: str) -> DatabaseCounters:
+        """Record the wire proxy's counters under ``name``."""
+        found = await self.world.faults.counters()
+        self.record.counters[name] = found
+        return found
+
+    async def ledger(self, name: str = "final") -> Ledger:
+        """Record a snapshot of the upstream ledgers under ``name``."""
+        found = await self.world.faults.ledger()
+        self.record.ledgers[name] = found
+        return found
+
+    def fact(self, name: str, value: JsonValue) -> None:
+        """Record a fact that later judgement needs (a seat count, a threshold's parameter)."""
+        self.record.facts[name] = value
+
+    def text(self, name: str, value: str, cap: int = TEXT_CAP * 4) -> None:
+        """Record a text, cut at ``cap`` characters."""
+        self.record.texts[name] = value[:cap]
+
+    async def settle(self, name: str, orders: Sequence[Exchange], *, within_s: float) -> list[Exchange]:
+        """Read each placed order until it is in a final status; record the last reading of each under ``name``.
+
+        Orders without an id in their answer are left out: there is nothing to read. Readings stop after ``within_s``.
+        """
+        waiting = {order_id for order in orders if (order_id := order_id_of(order)) is not None}
+        last: dict[str, Exchange] = {}
+        deadline = self.now() + within_s
+        while waiting:
+            for order_id in sorted(waiting):
+                reading = await self.send("_settling", "GET", f"/orders/{order_id}", timeout_s=5)
+                last[order_id] = reading.model_copy(update={"label": name})
+                status = reading.payload.get("status") if isinstance(reading.payload, dict) else None
+                if status in TERMINAL:
+                    waiting.discard(order_id)
+                if self.now() > deadline:
+                    waiting.clear()
+                    break
+            if waiting:
+                await asyncio.sleep(0.5)
+        self.record.exchanges.pop("_settling", None)
+        readings = [last[order_id] for order_id in sorted(last)]
+        self.record.exchanges[name] = readings
+        return readings
+
+
+def order_id_of(exchange: Exchange) -> str | None:
+    """The order's id in an answer to ``POST /orders``, or behind its ``Location``."""
+    if isinstance(exchange.payload, dict):
+        found = exchange.payload.get("id")
+        if isinstance(found, str | int) and not isinstance(found, bool) and exchange.status in (200, 201, 202):
+            return str(found)
+    location = exchange.headers.get("location", "")
+    return location.rstrip("/").rpartition("/orders/")[2] or None if "/orders/" in location else None
+
+
+async def exchange_with(
+    client: httpx.AsyncClient,
+    label: str,
+    method: str,
+    path: str,
+    *,
+    json_body: JsonValue = None,
+    content: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float,
+    now: Callable[[], float],
+) -> Exchange:
+    """One request and its answer as a record; network errors become its ``error``."""
+    sent = dict(headers or {})
+    body = content
+    if json_body is not None:
+        body = json.dumps(json_body).encode()
+        sent.setdefault("Content-Type", "application/json")
+    started = now()
+    status: int | None = None
+    received: dict[str, str] = {}
+    raw = b""
+    error: str | None = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            async with client.stream(method, path, content=body, headers=sent) as answer:
+                async for chunk in answer.aiter_bytes():
+                    raw += chunk
+                    if len(raw) > BODY_CAP_BYTES:
+                        error = "too-large"
+                        break
+                if error is None:
+                    status = answer.status_code
+                received = {name.lower(): value[:1000] for name, value in list(answer.headers.items())[:60]}
+    except TimeoutError:
+        error = "timeout"
+    except httpx.ConnectError:
+        error = "refused"
+    except (httpx.ReadError, httpx.WriteError, httpx.CloseError):
+        error = "reset"
+    except (httpx.HTTPError, httpx.InvalidURL):
+        error = "protocol"
+    text = raw.decode("utf-8", "replace")
+    payload = parse_json(raw) if "json" in received.get("content-type", "") else None
+    return Exchange(
+        label=label,
+        method=method,
+        path=path,
+        started_s=started,
+        elapsed_s=now() - started,
+        request_headers=sent,
+        request_json=json_body,
+        status=status,
+        headers=received,
+        body=text[:TEXT_CAP] if payload is None else text[:500],
+        body_bytes=len(raw),
+        payload=payload,
+        error=error,
+    )
+
+
+def parse_json(raw: bytes) -> JsonValue:
+    """Parse JSON from an untrusted service; ``None`` for what is not plain JSON (NaN, too deep, lone surrogates)."""
+    try:
+        payload: JsonValue = json.loads(raw, parse_constant=_refuse_constant)
+        json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return payload
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
