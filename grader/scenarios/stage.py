@@ -26,7 +26,7 @@ from devstack.artifacts import (
     quantile,
 )
 from devstack.service import Service
-from devstack.world import World
+from devstack.world import World, WorldSettings
 
 CLIENT_TIMEOUT_S = 15.0
 """The client's patience: above every deadline of the contract (10 s), so that a late answer is still seen."""
@@ -83,9 +83,18 @@ class Recorder:
 class Stage:
     """One scenario on stage: its world, its service, an HTTP client and the recorder."""
 
-    def __init__(self, scenario: Scenario, world: World, recorder: Recorder, *, seed: int) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        world: World,
+        recorder: Recorder,
+        *,
+        seed: int,
+        reference: WorldSettings | None = None,
+    ) -> None:
         self.scenario = scenario
         self.world = world
+        self.reference = reference
         self.record = recorder
         self.random = random.Random(f"{seed}:{scenario.name}")
         self._service: Service | None = None
