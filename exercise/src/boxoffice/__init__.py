@@ -1,0 +1,1 @@
+"""Box office: events, orders, tickets and sales."""
