@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from grader.judge import Judge, meta_of, parameter_of
-from grader.model import CheckOutcome, Verdict
+from grader.model import CheckMeta, CheckOutcome, Verdict
 from grader.paths import RunPaths
 from grader.verdicts import ArtifactStore, run_check
 
@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the plugin."""
     group = parser.getgroup("grader", "judging a run")
     group.addoption("--run-dir", type=Path, metavar="RUN", help="the run directory to judge")
+    group.addoption("--check", action="append", metavar="ID", help="run this check only (repeatable)")
     group.addoption("--results", type=Path, metavar="FILE", help="append one JSON line per check to FILE")
 
 
@@ -45,6 +46,19 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
         if parameter not in registered:
             registered.add(parameter)
             _register_artifact(collector.session, scenario)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the checks that were asked for, if any were."""
+    wanted: list[str] | None = config.getoption("--check")
+    if wanted:
+        kept = [item for item in items if (meta := _item_meta(item)) and meta.id in wanted]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def _item_meta(item: pytest.Item) -> CheckMeta | None:
+    return meta_of(item.function) if isinstance(item, pytest.Function) else None
 
 
 def _register_artifact(session: pytest.Session, scenario: str) -> None:
