@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from devstack.paths import cache_directory, kit_root
-from grader.errors import EnvironmentTrouble, SubmissionRefused
+from grader.errors import EnvironmentFailed, SubmissionRefused
 
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)")
 
@@ -63,10 +63,14 @@ def _check_dependency(text: object, versions: dict[str, Version]) -> None:
     except InvalidRequirement as error:
         raise SubmissionRefused(f"pyproject.toml: {str(text)[:80]!r} is not a dependency: {error}") from error
     if requirement.url:
-        raise SubmissionRefused(f"pyproject.toml: {requirement.name} comes from a URL: name a released version instead")
+        raise SubmissionRefused(
+            f"pyproject.toml: {requirement.name} comes from a URL: name a released version instead"
+        )
     version = versions.get(canonicalize_name(requirement.name))
     if version is None:
-        raise SubmissionRefused(f"pyproject.toml: {requirement.name} is not on the allow-list of the brief (ALLOWED.txt)")
+        raise SubmissionRefused(
+            f"pyproject.toml: {requirement.name} is not on the allow-list of the brief (ALLOWED.txt)"
+        )
     if not requirement.specifier.contains(version, prereleases=True):
         raise SubmissionRefused(
             f"pyproject.toml: {requirement.name}{requirement.specifier} does not admit the kit's {version}: widen it"
@@ -76,7 +80,7 @@ def _check_dependency(text: object, versions: dict[str, Version]) -> None:
 async def prepare(source: Path, progress: Callable[[str], None]) -> ServiceEnvironment:
     """The environment for ``source``, installed from the lock on first use, cached by the lock's digest.
 
-    Raises SubmissionRefused (theirs) or EnvironmentTrouble (ours: the installation failed).
+    Raises SubmissionRefused (theirs) or EnvironmentFailed (ours: the installation failed).
     """
     lock = kit_root() / "requirements" / "service.txt"
     check_dependencies(source, lock)
@@ -94,11 +98,13 @@ async def _install(lock: Path, home: Path) -> None:
     """Build aside, then rename: an interrupted installation leaves nothing that looks complete."""
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if uv is None:
-        raise EnvironmentTrouble("uv is not installed beside the grader: run `make setup`")
+        raise EnvironmentFailed("uv is not installed beside the grader: run `make setup`")
     building = home.with_name(f"{home.name}.{os.getpid()}")
     home.parent.mkdir(parents=True, exist_ok=True)
     try:
-        await _run(uv, "venv", "--quiet", "--no-project", "--relocatable", "--python", sys.executable, str(building))
+        await _run(
+            uv, "venv", "--quiet", "--no-project", "--relocatable", "--python", sys.executable, str(building)
+        )
         await _run(
             uv, "pip", "install", "--quiet", "--python", str(building / "bin" / "python"), "--require-hashes",
             "--only-binary", ":all:", "--compile-bytecode", "-r", str(lock),
@@ -109,14 +115,17 @@ async def _install(lock: Path, home: Path) -> None:
             if not (home / "bin" / "python").exists():
                 raise
     except OSError as error:
-        raise EnvironmentTrouble(f"the service's packages could not be installed: {error}") from error
+        raise EnvironmentFailed(f"the service's packages could not be installed: {error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
 async def _run(*command: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     try:
         output, _ = await process.communicate()
@@ -126,4 +135,6 @@ async def _run(*command: str) -> None:
         raise
     if process.returncode:
         lines = output.decode("utf-8", "replace").strip().splitlines() or ["no output"]
-        raise EnvironmentTrouble(f"installing the service's packages failed: {lines[-1]} (is the package index reachable?)")
+        raise EnvironmentFailed(
+            f"installing the service's packages failed: {lines[-1]} (is the package index reachable?)"
+        )

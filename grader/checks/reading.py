@@ -1,0 +1,40 @@
+"""Reading artifacts: small questions that several checks ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pydantic import JsonValue
+
+from devstack.artifacts import Artifact, Exchange, Heartbeats
+from grader.checks.limits import LIVE_P95_S, LIVE_SOURCE, LIVE_WORST_S
+from grader.judge import Judge
+
+
+def field(exchange: Exchange, name: str) -> JsonValue:
+    """A field of the answer's JSON object, ``None`` where there is no such thing."""
+    return exchange.payload.get(name) if isinstance(exchange.payload, dict) else None
+
+
+def in_window(artifact: Artifact, series: str, start: str, end: str) -> Heartbeats:
+    """The beats of ``series`` due between two recorded instants; a short window is widened to five beats."""
+    beats = artifact.heartbeats_of(series)
+    begin, finish = artifact.number(start), artifact.number(end)
+    return beats.between(begin, max(finish, begin + 5 * beats.interval_s))
+
+
+def judge_liveness(judge: Judge, beats: Heartbeats) -> None:
+    """The contract's promise about ``/health/live`` beside any load: p95 and worst."""
+    judge.at_most("p95 of /health/live", beats.quantile(0.95), LIVE_P95_S, unit="s", source=LIVE_SOURCE)
+    judge.at_most("slowest /health/live", beats.worst_s, LIVE_WORST_S, unit="s", source=LIVE_SOURCE)
+    judge.evidence(beats, name="latency of /health/live")
+
+
+def slowest(exchanges: Iterable[Exchange]) -> Exchange | None:
+    """The exchange that took longest."""
+    return max(exchanges, key=lambda exchange: exchange.elapsed_s, default=None)
+
+
+def server_errors(exchanges: Sequence[Exchange]) -> list[Exchange]:
+    """Bare 500s and answers that never came."""
+    return [exchange for exchange in exchanges if exchange.status is None or exchange.status == 500]

@@ -1,0 +1,174 @@
+"""What the contract says about single requests: validation, the waitlist, labels of metrics, request ids."""
+
+from __future__ import annotations
+
+import re
+
+from devstack.artifacts import Artifact, Exchange
+from grader.checks.reading import field
+from grader.judge import Judge, check
+
+SERIES_GROWTH = 60
+"""A histogram has about 14 series per label set: room for the new sets of a few templates, not for 600 paths."""
+
+REFUSED = (400, 422)
+
+
+@check(
+    id="order-validation",
+    category="system-design",
+    level="junior",
+    title="Invalid orders are refused before anything happens",
+    failure_title="Invalid orders are accepted or crash the service",
+    why="What is not refused at the door becomes a negative quantity in the books, a 500 in the logs, or a wrong charge.",
+    remediation="Constrain the request model (`Field(ge=1, le=6)`, e-mail, list lengths), and let FastAPI answer 422.",
+    question="Which rules belong in the request model, which in the database, and why do you want both?",
+)
+def test_order_validation(contract: Artifact, judge: Judge) -> None:
+    invalid = (*contract.exchanges_of("invalid"), contract.exchange("not-json"))
+    refused = [answer for answer in invalid if answer.status in REFUSED]
+    wrong = [answer for answer in invalid if answer.status not in REFUSED]
+    judge.graded(
+        "share of invalid orders refused",
+        len(refused) / 15,
+        full=1.0,
+        zero=0.6,
+        source="contract: 422 (400 too)",
+    )
+    token = contract.fact("invalid-token")
+    charged = [call for call in contract.ledger().calls_to("payments", "charge") if token in str(call.body)]
+    judge.equal("charges for invalid orders", len(charged), 0)
+    limits = contract.exchanges_of("limits")
+    judge.true(
+        "list limits outside 1…100 are refused or clamped",
+        all(answer.status in REFUSED or _clamped(answer) for answer in limits),
+        "; ".join(
+            answer.describe() for answer in limits if not (answer.status in REFUSED or _clamped(answer))
+        ),
+    )
+    judge.equal("status for an unknown event", contract.exchange("unknown").status, 404)
+    judge.evidence(*wrong[:8])
+
+
+def _clamped(answer: Exchange) -> bool:
+    items = field(answer, "items")
+    return answer.status == 200 and isinstance(items, list) and len(items) <= 100
+
+
+@check(
+    id="waitlist-contract",
+    category="system-design",
+    level="junior",
+    title="The waitlist does what the brief says",
+    failure_title="The waitlist is missing or answers differently",
+    why="It is the part of the exercise that is built, not repaired: an endpoint with validation and async database access.",
+    remediation="Answer in the stated order: 422, 404, 200 for the existing entry, 409 while seats are left, 201.",
+    question="Walk me through your waitlist endpoint: what is checked where, and what does the database guarantee?",
+)
+def test_waitlist_contract(contract: Artifact, judge: Judge) -> None:
+    joined = contract.exchange("waitlist-join")
+    again = contract.exchange("waitlist-again")
+    second = contract.exchange("waitlist-second")
+    read = contract.exchange("waitlist-read")
+    judge.equal("status of joining", joined.status, 201)
+    judge.equal("position of the first", field(joined, "position"), 1)
+    judge.equal("quantity as sent", field(joined, "quantity"), 2)
+    judge.equal("status of joining again, e-mail in capitals", again.status, 200)
+    judge.equal("entry when joining again", _entry(again), _entry(joined))
+    judge.equal("position of the second", field(second, "position"), 2)
+    judge.equal("status of reading an entry", read.status, 200)
+    judge.equal("entry as read", _entry(read), _entry(joined))
+    judge.equal("status of an unknown entry", contract.exchange("waitlist-read-unknown").status, 404)
+    judge.equal("status while seats are left", contract.exchange("waitlist-seats-left").status, 409)
+    judge.equal("status for an unknown event", contract.exchange("waitlist-unknown-event").status, 404)
+    judge.evidence(joined, again, second, read)
+
+
+def _entry(answer: Exchange) -> tuple[object, ...]:
+    return tuple(field(answer, name) for name in ("id", "event_id", "quantity", "position"))
+
+
+@check(
+    id="waitlist-validation",
+    category="system-design",
+    level="junior",
+    title="The waitlist refuses invalid entries",
+    failure_title="The waitlist accepts invalid entries",
+    why="An entry without a usable address or with an absurd quantity can never be served, and blocks those behind it.",
+    remediation="A request model with an e-mail and a bounded quantity; validation comes before the look-up of the event.",
+    question="Why does 422 come before 404 here, and how do you make sure that it does?",
+)
+def test_waitlist_validation(contract: Artifact, judge: Judge) -> None:
+    invalid = contract.exchanges_of("waitlist-invalid")
+    refused = [answer for answer in invalid if answer.status in REFUSED]
+    judge.graded(
+        "share of invalid entries refused", len(refused) / 7, full=1.0, zero=0.5, source="contract: 422 first"
+    )
+    judge.evidence(*[answer for answer in invalid if answer.status not in REFUSED])
+
+
+@check(
+    id="metrics-cardinality",
+    category="monitoring-reliability",
+    level="mid",
+    title="Metrics stay bounded whatever is requested",
+    failure_title="Every path makes new metric series",
+    why="A label with the raw path grows without end: the process and Prometheus run out of memory, on the busy day first.",
+    remediation="Label by route template, put unmatched paths into one bucket, and record in `finally`.",
+    question="Which labels would you put on a request counter, and how many series does that make?",
+)
+def test_metrics_cardinality(contract: Artifact, judge: Judge) -> None:
+    page = contract.exchange("metrics-after")
+    judge.equal("status of /metrics", page.status, 200)
+    before, after = _series(contract.text("metrics-before")), _series(contract.text("metrics-after"))
+    judge.at_least("series on the page", len(before), 5, source="a counter and a latency histogram by route")
+    judge.at_most(
+        "new series after 600 distinct paths", len(after - before), SERIES_GROWTH, source="contract: bounded"
+    )
+    marker = str(contract.fact("label-marker")).lower()
+    marked = [series for series in after if marker in series.lower() or re.search(r"5000000\d\d", series)]
+    judge.equal("series that carry a requested id", len(marked), 0)
+    judge.true(
+        "requests are counted by route",
+        any("/events/{" in series for series in after) or any("event" in series for series in after),
+    )
+    if marked:
+        judge.evidence("\n".join(sorted(marked)[:5]), name="metrics")
+
+
+def _series(page: str) -> set[str]:
+    """Names with labels of all samples on a Prometheus text page."""
+    lines = (line.strip() for line in page.splitlines())
+    return {line.rpartition(" ")[0] for line in lines if line and not line.startswith("#")}
+
+
+@check(
+    id="request-id",
+    category="monitoring-reliability",
+    level="junior",
+    title="A request can be followed by its id",
+    failure_title="Requests cannot be followed through logs and upstreams",
+    why="Without one id on the answer, the log lines and the upstream calls, an incident is read line by line.",
+    remediation="A pure-ASGI middleware takes over or makes `X-Request-ID`, binds it to the log context, echoes it, and the "
+    "upstream clients send it on.",
+    question="How does the id get from the middleware to a log line three calls deeper, without passing it around?",
+)
+def test_request_id(contract: Artifact, judge: Judge) -> None:
+    asked = contract.exchanges_of("request-ids")
+    ids = [exchange.request_headers["X-Request-ID"] for exchange in asked]
+    echoed = sum(
+        exchange.headers.get("x-request-id") == sent for exchange, sent in zip(asked, ids, strict=True)
+    )
+    log = contract.text("request-id-log")
+    judge.equal("ids echoed", echoed, 20, source="contract: taken over and echoed")
+    judge.equal(
+        "ids on a log line", sum(sent in log for sent in ids), 20, source="contract: on at least one line"
+    )
+    orders = [sent for exchange, sent in zip(asked, ids, strict=True) if exchange.method == "POST"]
+    passed_on = {call.headers.get("x-request-id") for call in contract.ledger().calls_to("risk")}
+    judge.equal("ids of orders seen by risk", sum(sent in passed_on for sent in orders), len(orders))
+    malformed = contract.exchange("request-id-malformed")
+    given = malformed.headers.get("x-request-id", "")
+    judge.true("a malformed id is replaced", bool(re.fullmatch(r"[A-Za-z0-9._-]{1,128}", given)), given)
+    made = contract.exchange("request-id-absent").headers.get("x-request-id", "")
+    judge.true("an id is made when none is sent", bool(re.fullmatch(r"[A-Za-z0-9._-]{1,128}", made)), made)

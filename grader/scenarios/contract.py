@@ -1,0 +1,214 @@
+"""A quiet day: every endpoint, the validation of orders, request ids, mails, the waitlist and the metrics page."""
+
+from __future__ import annotations
+
+import asyncio
+import string
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from devstack.artifacts import Exchange
+from grader.scenarios.stage import Scenario, Stage
+
+MAIL_WITHIN_S = 18.0
+"""Contract: 15 s in normal operation, + 20 %."""
+
+CONFIRMED_ORDERS = 10
+DISTINCT_PATHS = 300
+"""Of each kind: event ids and paths that do not exist. A raw-path label makes at least twice as many series."""
+
+REQUEST_IDS = 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """One invalid order: what is wrong, the body, and whether the idempotency key is sent."""
+
+    name: str
+    body: JsonValue
+    with_key: bool = True
+
+
+async def drive(stage: Stage) -> None:
+    """Walk the contract with one client, one request at a time."""
+    await stage.start()
+    live = stage.world.live
+    event = live.open_events(minimum_seats=300)[0]
+    await stage.get("list", "/events?limit=5")
+    await stage.get("detail", f"/events/{event.id}")
+    await stage.get("unknown-event", "/events/999999999")
+    await _place_orders(stage)
+    await _send_invalid_orders(stage, event.id)
+    await _send_request_ids(stage, event.id)
+    await _waitlist(stage)
+    await _wait_for_mails(stage)
+    await _spread_labels(stage)
+    await stage.ledger()
+
+
+async def _place_orders(stage: Stage) -> None:
+    events = stage.world.live.open_events(minimum_seats=300)
+    for number in range(CONFIRMED_ORDERS):
+        event = events[number % len(events)]
+        answer = await stage.order("orders", [(event.id, 1 + number % 3)])
+        if answer.error == "timeout" and number >= 1:
+            break
+    stage.fact("prices", {str(event.id): str(event.price) for event in events})
+    await stage.settle("orders-read", stage.record.exchanges["orders"], within_s=15)
+    await stage.order(
+        "declined", [(events[0].id, 1)], token=f"tok_decline_{stage.random.getrandbits(32):08x}"
+    )
+    await stage.order(
+        "denied", [(events[0].id, 1)], email=f"deny.{stage.random.getrandbits(32):08x}@example.com"
+    )
+    await stage.order("unknown", [(999_999_999, 1)])
+
+
+def invalid_orders(event_id: int, email: str, token: str) -> list[Case]:
+    """Orders that the contract refuses with 422 (or 400); none may reach payments."""
+
+    def body(**changes: JsonValue) -> dict[str, JsonValue]:
+        whole: dict[str, JsonValue] = {
+            "buyer_email": email,
+            "card_token": token,
+            "items": [{"event_id": event_id, "quantity": 1}],
+        }
+        return {**whole, **changes}
+
+    def quantity(value: JsonValue) -> dict[str, JsonValue]:
+        return body(items=[{"event_id": event_id, "quantity": value}])
+
+    five_lines: JsonValue = [{"event_id": event_id + number, "quantity": 1} for number in range(5)]
+    without_email = {name: value for name, value in body().items() if name != "buyer_email"}
+    return [
+        Case("quantity 0", quantity(0)),
+        Case("quantity -1", quantity(-1)),
+        Case("quantity 7", quantity(7)),
+        Case("quantity 1000000000", quantity(1_000_000_000)),
+        Case("quantity 1.5", quantity(1.5)),
+        Case("quantity as a word", quantity("many")),
+        Case("no lines", body(items=[])),
+        Case("five lines", body(items=five_lines)),
+        Case("line without an event", body(items=[{"quantity": 1}])),
+        Case("no e-mail", without_email),
+        Case("e-mail without @", body(buyer_email="nobody")),
+        Case("NUL in the e-mail", body(buyer_email="a\x00b@example.com")),
+        Case("a list instead of an object", []),
+        Case("no Idempotency-Key", body(), with_key=False),
+    ]
+
+
+async def _send_invalid_orders(stage: Stage, event_id: int) -> None:
+    token = f"tok_invalid_{stage.random.getrandbits(32):08x}"
+    stage.fact("invalid-token", token)
+    for case in invalid_orders(event_id, stage.world.live.buyer(900), token):
+        headers = {"Idempotency-Key": stage.key()} if case.with_key else {}
+        answer = await stage.send(
+            f"invalid: {case.name}", "POST", "/orders", json_body=case.body, headers=headers
+        )
+        stage.record.exchanges.setdefault("invalid", []).append(answer)
+        if answer.error == "timeout":
+            break
+    await stage.send(
+        "not-json", "POST", "/orders", content=b'{"buyer_email": ',
+        headers={"Idempotency-Key": stage.key(), "Content-Type": "application/json"},
+    )  # fmt: skip
+    for limit in ("0", "-1", "101", "1000000", "ten"):
+        answer = await stage.get("limits", f"/events?limit={limit}")
+        if answer.error == "timeout":
+            break
+
+
+async def _send_request_ids(stage: Stage, event_id: int) -> None:
+    mark = stage.service.log_mark()
+    for number in range(REQUEST_IDS):
+        request_id = "".join(stage.random.choices(string.ascii_letters + string.digits, k=24))
+        headers = {"X-Request-ID": request_id}
+        if number % 5 == 4:
+            answer = await stage.order("request-ids", [(event_id, 1)], headers=headers)
+        else:
+            answer = await stage.get("request-ids", f"/events/{event_id}", headers=headers)
+        if answer.error == "timeout":
+            break
+    await stage.get(
+        "request-id-malformed", f"/events/{event_id}", headers={"X-Request-ID": "not ok; a b" + "x" * 200}
+    )
+    await stage.get("request-id-absent", f"/events/{event_id}")
+    await asyncio.sleep(0.5)  # the log travels through a pipe
+    stage.text("request-id-log", stage.service.log_text(since=mark))
+
+
+async def _waitlist(stage: Stage) -> None:
+    """Every answer of the waitlist, in the order of precedence that the contract gives."""
+    live = stage.world.live
+    small = live.open_events(minimum_seats=4, maximum_seats=4)[0]
+    selling = live.open_events(minimum_seats=300)[1]
+    path = f"/events/{small.id}/waitlist"
+    await stage.order("waitlist-sell-out", [(small.id, 4)])
+    email = live.buyer(950)
+    await stage.send("waitlist-join", "POST", path, json_body={"email": email, "quantity": 2})
+    await stage.send("waitlist-again", "POST", path, json_body={"email": email.upper(), "quantity": 1})
+    await stage.send("waitlist-second", "POST", path, json_body={"email": live.buyer(951), "quantity": 1})
+    joined = stage.record.exchanges["waitlist-join"][0].payload
+    entry = joined.get("id") if isinstance(joined, dict) else None
+    await stage.get("waitlist-read", f"{path}/{entry if entry is not None else 1}")
+    await stage.get("waitlist-read-unknown", f"{path}/999999999")
+    body: JsonValue = {"email": live.buyer(952), "quantity": 1}
+    await stage.send("waitlist-seats-left", "POST", f"/events/{selling.id}/waitlist", json_body=body)
+    await stage.send("waitlist-unknown-event", "POST", "/events/999999999/waitlist", json_body=body)
+    for wrong in ({"email": "nobody", "quantity": 1}, {"email": email, "quantity": 0}, {"email": email, "quantity": 7},
+                  {"quantity": 1}, {"email": live.buyer(953)}, {"email": live.buyer(953), "quantity": "many"}):  # fmt: skip
+        await stage.send("waitlist-invalid", "POST", path, json_body=wrong)  # type: ignore[arg-type]
+    # 422 comes before 404: an invalid body for an event that does not exist.
+    await stage.send(
+        "waitlist-invalid", "POST", "/events/999999999/waitlist", json_body={"email": "nobody", "quantity": 0}
+    )
+
+
+async def _wait_for_mails(stage: Stage) -> None:
+    """Wait until every confirmed order has its mail, at most as long as the contract allows."""
+    expected = _confirmed_ids(stage.record.exchanges.get("orders-read", []))
+    deadline = stage.now() + MAIL_WITHIN_S
+    while stage.now() < deadline:
+        mailed = {message.order_id for message in (await stage.world.faults.ledger()).messages}
+        if expected <= mailed:
+            return
+        await asyncio.sleep(0.5)
+
+
+def _confirmed_ids(readings: list[Exchange]) -> set[str]:
+    payloads = (reading.payload for reading in readings)
+    return {
+        str(found["id"])
+        for found in payloads
+        if isinstance(found, dict) and found.get("status") == "confirmed"
+    }
+
+
+async def _spread_labels(stage: Stage) -> None:
+    """Read the metrics page before and after many distinct ids, paths, methods and hosts."""
+    known = [event.id for event in stage.world.live.open_events(minimum_seats=1)]
+    await stage.get("_warm", f"/events/{known[0]}")
+    await stage.get("_warm", "/no-such-page")
+    before = await stage.get("metrics-before", "/metrics")
+    stage.text("metrics-before", before.body)
+    marker = f"{stage.random.getrandbits(40):010x}"
+    stage.fact("label-marker", marker)
+    for number in range(DISTINCT_PATHS):
+        event_id = known[number % len(known)] if number % 3 == 0 else 500_000_000 + number
+        answer = await stage.get("_spread", f"/events/{event_id}")
+        await stage.get("_spread", f"/{marker}/{number}")
+        if answer.error == "timeout":
+            break
+    for number in range(10):
+        headers = {"Host": f"{marker}-{number}.example", "User-Agent": f"{marker}-{number}"}
+        await stage.send("_spread", f"X{marker.upper()}{number}", "/events", headers=headers)
+    await asyncio.sleep(0.2)
+    after = await stage.get("metrics-after", "/metrics")
+    stage.text("metrics-after", after.body)
+    stage.record.exchanges.pop("_spread", None)
+    stage.record.exchanges.pop("_warm", None)
+
+
+SCENARIO = Scenario(name="contract", drive=drive, budget_s=75)
