@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 from decimal import Decimal
+from typing import ClassVar
 
 from sqlalchemy import CHAR, ForeignKey, Numeric, Text, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -14,7 +15,7 @@ from sqlalchemy.types import DateTime
 class Base(DeclarativeBase):
     """Base of all tables."""
 
-    type_annotation_map = {datetime: DateTime(timezone=True), str: Text}
+    type_annotation_map: ClassVar = {datetime: DateTime(timezone=True), str: Text}
 
 
 class Venue(Base):

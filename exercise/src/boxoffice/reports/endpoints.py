@@ -15,6 +15,6 @@ async def get_sales(event_id: int) -> sales.SalesReport:
     connection = connections.take()
     if not sales.event_exists(connection, event_id):
         raise NotFound("no such event")
-    report = sales.by_day(sales.export(connection), event_id)
+    report = sales.by_day(sales.sold_lines(connection, event_id))
     connections.give_back(connection)
     return report

@@ -1,12 +1,10 @@
-"""Sales by day.
-
-Reads the same export as the monthly statement for accounting, so that the two always agree.
-"""
+"""Sales by day: an event's order lines are read and added up."""
 
 from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TypedDict
+from itertools import groupby
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
@@ -14,22 +12,26 @@ from pydantic import BaseModel
 
 from boxoffice.money import format_amount
 
-SALES_EXPORT = """
-    SELECT o.id AS order_id, o.status, o.created_at, l.event_id, l.quantity, l.unit_price_eur
+SOLD_LINES = """
+    SELECT o.id AS order_id, o.created_at, l.quantity, l.unit_price_eur
     FROM orders o
     JOIN order_lines l ON l.order_id = o.id
+    WHERE l.event_id = %s AND o.status = 'confirmed'
 """
 
 
-class SoldLine(TypedDict):
-    """A row of the export."""
+class SoldLine(BaseModel):
+    """A line of a confirmed order."""
 
-    order_id: object
-    status: str
+    order_id: UUID
     created_at: datetime
-    event_id: int
     quantity: int
     unit_price_eur: Decimal
+
+    @property
+    def day(self) -> date:
+        """The day of the sale."""
+        return self.created_at.date()
 
 
 class SalesDay(BaseModel):
@@ -52,32 +54,24 @@ def event_exists(connection: psycopg.Connection, event_id: int) -> bool:
     return connection.execute("SELECT 1 FROM events WHERE id = %s", (event_id,)).fetchone() is not None
 
 
-def export(connection: psycopg.Connection) -> list[SoldLine]:
-    """All lines of all orders."""
+def sold_lines(connection: psycopg.Connection, event_id: int) -> list[SoldLine]:
+    """All confirmed lines of an event."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(SALES_EXPORT).fetchall()
+        rows = cursor.execute(SOLD_LINES, (event_id,)).fetchall()
+    return [SoldLine.model_validate(row) for row in rows]
 
 
-def by_day(lines: Iterable[SoldLine], event_id: int) -> SalesReport:
-    """Add up the confirmed sales of one event."""
-    tickets: dict[date, int] = {}
-    gross: dict[date, float] = {}
-    orders: dict[date, set[object]] = {}
-    for line in lines:
-        if line["event_id"] != event_id or line["status"] != "confirmed":
-            continue
-        day = line["created_at"].date()
-        tickets[day] = tickets.get(day, 0) + line["quantity"]
-        gross[day] = gross.get(day, 0.0) + float(line["unit_price_eur"]) * line["quantity"]
-        orders.setdefault(day, set()).add(line["order_id"])
-    return SalesReport(
-        items=[
+def by_day(lines: Iterable[SoldLine]) -> SalesReport:
+    """Add up the lines of an event."""
+    items = []
+    for day, group in groupby(sorted(lines, key=lambda line: line.day), key=lambda line: line.day):
+        sold = list(group)
+        items.append(
             SalesDay(
                 day=day,
-                tickets=tickets[day],
-                gross=format_amount(gross[day]),
-                orders=len(orders[day]),
+                tickets=sum(line.quantity for line in sold),
+                gross=format_amount(sum(float(line.unit_price_eur) * line.quantity for line in sold)),
+                orders=len({line.order_id for line in sold}),
             )
-            for day in sorted(tickets)
-        ]
-    )
+        )
+    return SalesReport(items=items)
