@@ -27,13 +27,14 @@ from devstack.artifacts import (
 )
 from devstack.service import Service
 from devstack.world import World, WorldSettings
+from grader.answers import FINAL_STATUSES, order_status_of
+from grader.answers import order_id_of as order_id_of
 
 CLIENT_TIMEOUT_S = 15.0
 """The client's patience: above every deadline of the contract (10 s), so that a late answer is still seen."""
 
 TEXT_CAP = 64_000
 BODY_CAP_BYTES = 4_000_000
-TERMINAL = frozenset({"confirmed", "declined", "failed"})
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ class Stage:
         self._buyers = 0
 
     @property
+    def started(self) -> bool:
+        """Whether the service has been ready at least once."""
+        return self._service is not None
+
+    @property
     def service(self) -> Service:
         """The running service. :meth:`start` starts it."""
         assert self._service is not None, "the scenario has not started the service"
@@ -113,7 +119,9 @@ class Stage:
         """Seconds on the artifact's time axis."""
         return self.world.now()
 
-    async def start(self, *, processes: int | None = None, environment: Mapping[str, str] | None = None) -> Service:
+    async def start(
+        self, *, processes: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> Service:
         """Start the service (again) and wait until it is ready. Raises ServiceDied, NeverReady."""
         self._service = await self.world.start_service(
             processes=self.scenario.processes if processes is None else processes, environment=environment
@@ -218,8 +226,11 @@ class Stage:
     @contextlib.asynccontextmanager
     async def heartbeats(
         self, name: str, *, interval_s: float = 0.05, path: str = "/health/live", timeout_s: float = 12.0
-    ) -> AsyncIterator[None]:
-        """Probe ``path`` at a fixed beat on fresh connections while the block runs (open model)."""
+    ) -> AsyncIterator[Sequence[Heartbeat]]:
+        """Probe ``path`` at a fixed beat on fresh connections while the block runs (open model).
+
+        Yields the beats answered so far, which grows meanwhile.
+        """
         assert self._fresh is not None, "the scenario has not started the service"
         client = self._fresh
         beats: list[Heartbeat] = []
@@ -245,7 +256,7 @@ class Stage:
 
         running = asyncio.create_task(prober())
         try:
-            yield
+            yield beats
         finally:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -310,8 +321,7 @@ class Stage:
             for order_id in sorted(waiting):
                 reading = await self.send("_settling", "GET", f"/orders/{order_id}", timeout_s=5)
                 last[order_id] = reading.model_copy(update={"label": name})
-                status = reading.payload.get("status") if isinstance(reading.payload, dict) else None
-                if status in TERMINAL:
+                if order_status_of(reading) in FINAL_STATUSES:
                     waiting.discard(order_id)
                 if self.now() > deadline:
                     waiting.clear()
@@ -322,16 +332,6 @@ class Stage:
         readings = [last[order_id] for order_id in sorted(last)]
         self.record.exchanges[name] = readings
         return readings
-
-
-def order_id_of(exchange: Exchange) -> str | None:
-    """The order's id in an answer to ``POST /orders``, or behind its ``Location``."""
-    if isinstance(exchange.payload, dict):
-        found = exchange.payload.get("id")
-        if isinstance(found, str | int) and not isinstance(found, bool) and exchange.status in (200, 201, 202):
-            return str(found)
-    location = exchange.headers.get("location", "")
-    return location.rstrip("/").rpartition("/orders/")[2] or None if "/orders/" in location else None
 
 
 async def exchange_with(

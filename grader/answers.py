@@ -1,0 +1,40 @@
+"""What an answer of the service means, for scenarios and checks alike. Payloads are untrusted: nothing here raises."""
+
+from __future__ import annotations
+
+from devstack.artifacts import Exchange
+
+PLACED = frozenset({200, 201, 202})
+"""Contract: the order exists (confirmed, replayed, or its outcome is still unknown)."""
+
+UNAVAILABLE = frozenset({429, 502, 503, 504})
+"""Contract: an upstream or the database cannot serve, or load is shed."""
+
+FINAL_STATUSES = frozenset({"confirmed", "declined", "failed"})
+"""Statuses that an order keeps."""
+
+
+def order_id_of(exchange: Exchange) -> str | None:
+    """The order's id in an answer to ``POST /orders``, or behind its ``Location``."""
+    if isinstance(exchange.payload, dict) and exchange.status in PLACED:
+        found = exchange.payload.get("id")
+        if isinstance(found, str | int) and not isinstance(found, bool):
+            return str(found)
+    location = exchange.headers.get("location", "")
+    return location.rstrip("/").rpartition("/orders/")[2] or None if "/orders/" in location else None
+
+
+def order_status_of(exchange: Exchange) -> str | None:
+    """The status in an order's representation."""
+    if isinstance(exchange.payload, dict) and exchange.status in PLACED:
+        found = exchange.payload.get("status")
+        return found if isinstance(found, str) else None
+    return None
+
+
+def seats_available_of(exchange: Exchange) -> int | None:
+    """``seats_available`` of an event's representation."""
+    if isinstance(exchange.payload, dict) and exchange.status == 200:
+        found = exchange.payload.get("seats_available")
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
+    return None
