@@ -181,11 +181,15 @@ class CheckResult(CheckMeta):
 
 
 class CategoryScore(Frozen):
-    """A category's score, 0…100, or ``None`` where it cannot be told. Weights add up to 100."""
+    """A category's score, 0…100, or ``None`` where it cannot be told. Weights add up to 100.
+
+    ``points`` is what its applicable checks are worth together.
+    """
 
     id: Identifier
     title: str
     weight: Annotated[float, Field(ge=0, le=100)]
+    points: Annotated[float, Field(ge=0)]
     score: Percentage | None
 
 
