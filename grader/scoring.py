@@ -53,7 +53,11 @@ def score(lock: RunLock, rubric: Rubric, results: Sequence[CheckResult]) -> Scor
         complete=complete,
         categories=tuple(
             CategoryScore(
-                id=name, title=category.title, weight=category.weight, score=_percent(fractions[name])
+                id=name,
+                title=category.title,
+                weight=category.weight,
+                points=_applicable_points(category, by_id),
+                score=_percent(fractions[name]),
             )
             for name, category in rubric.categories.items()
         ),
@@ -79,15 +83,21 @@ def exit_code(scorecard: Scorecard, fail_under: float = 0.0) -> ExitCode:
 
 def _fraction(category: RubricCategory, by_id: Mapping[str, CheckResult]) -> float | None:
     """0…1, or ``None`` where it cannot be told."""
-    earned = possible = 0.0
-    for check_id, worth in category.checks.items():
-        result = by_id.get(check_id)
-        if result is None or result.verdict is Verdict.ERRORED:
-            return None
-        if result.verdict is not Verdict.NOT_APPLICABLE:
-            earned += worth.points * (result.score or 0.0)
-            possible += worth.points
+    results = [by_id[check_id] for check_id in category.checks if check_id in by_id]
+    if len(results) < len(category.checks) or any(result.verdict is Verdict.ERRORED for result in results):
+        return None
+    possible = _applicable_points(category, by_id)
+    earned = sum(result.points * (result.score or 0.0) for result in results)
     return earned / possible if possible else None
+
+
+def _applicable_points(category: RubricCategory, by_id: Mapping[str, CheckResult]) -> float:
+    """Points of the checks that can arise with this design; those that were not run count."""
+    return sum(
+        worth.points
+        for check_id, worth in category.checks.items()
+        if check_id not in by_id or by_id[check_id].verdict is not Verdict.NOT_APPLICABLE
+    )
 
 
 def _percent(fraction: float | None) -> float | None:

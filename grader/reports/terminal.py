@@ -98,9 +98,9 @@ def _score(score: float | None, style: str = "") -> Text:
 def _losses(scorecard: Scorecard) -> list[RenderableType]:
     lost = lost_points(scorecard)
     lines: list[RenderableType] = []
-    for result in sorted(scorecard.results, key=lambda result: -lost.get(result.id, 0)):
+    for result in sorted(scorecard.results, key=lambda result: -lost.get(result.id, 0.0)):
         if result.verdict in (Verdict.FAILED, Verdict.PARTIAL):
-            lines.append(_entry(lost[result.id], result))
+            lines.append(_entry(lost.get(result.id, 0.0), result))
     return lines
 
 
@@ -131,16 +131,13 @@ def _told(judgement: Judgement) -> str:
 
 def lost_points(scorecard: Scorecard) -> dict[str, float]:
     """What each check took from the total of 100; checks without a score are left out."""
-    possible: defaultdict[str, float] = defaultdict(float)
+    categories = {category.id: category for category in scorecard.categories}
+    lost: dict[str, float] = {}
     for result in scorecard.results:
-        if result.verdict is not Verdict.NOT_APPLICABLE:
-            possible[result.category] += result.points
-    weights = {category.id: category.weight for category in scorecard.categories}
-    return {
-        result.id: weights[result.category] * result.points * (1 - result.score) / possible[result.category]
-        for result in scorecard.results
-        if result.score is not None and possible[result.category]
-    }
+        category = categories[result.category]
+        if result.score is not None and category.points:
+            lost[result.id] = category.weight * result.points * (1 - result.score) / category.points
+    return lost
 
 
 def _blocked(scorecard: Scorecard) -> list[RenderableType]:
@@ -153,7 +150,7 @@ def _blocked(scorecard: Scorecard) -> list[RenderableType]:
             by_reason[reason or scenario].append(result)
     lines: list[RenderableType] = []
     for reason, results in by_reason.items():
-        points = sum(lost[result.id] for result in results)
+        points = sum(lost.get(result.id, 0.0) for result in results)
         lines.append(Text.assemble((f"−{points:.1f} ", "red"), one_line(reason)))
         lines.append(Text(", ".join(result.id for result in results), style="dim"))
     return lines
