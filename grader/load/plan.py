@@ -1,0 +1,255 @@
+"""Seeded traffic: which request is due when, the same for every service under the same load."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Literal
+
+from devstack.artifacts import Frozen, Seconds
+from devstack.seed import LiveData, LiveEvent
+
+Endpoint = Literal["list", "detail", "order", "order-read", "ticket", "sales"]
+
+DECK: Mapping[Endpoint, int] = {
+    "list": 55,
+    "detail": 25,
+    "order": 12,
+    "order-read": 5,
+    "ticket": 2,
+    "sales": 1,
+}
+"""Requests of each kind in 100. Each hundred is shuffled by itself, so that every run has the same mix."""
+
+RATE_PER_S = 25.0
+"""Offered to each service. Two services, PostgreSQL, the stubs and the generator then use about half of two
+cores when both services are good ones; a service that costs several times as much falls visibly behind."""
+
+WARM_UP_S = 4.0
+"""One deck: every endpoint was asked, connections are open and their statements prepared."""
+
+MEASURED_S = 25.0
+"""625 requests of each service: 344 lists and 75 orders, so that a p95 rests on 17 and 4 slower ones."""
+
+CLIENT_TIMEOUT_S = 10.0
+"""A buyer's patience, from the instant at which the request was due; the contract's longest deadline."""
+
+DRAIN_S = 10.0
+"""After the last request was due: as long as the client would wait."""
+
+USERS_PER_ARM = 64
+"""Requests that may be in flight at once; twice the orders that the contract forbids to shed, plus reads."""
+
+FIRST_ORDER_READ_S = 2.0
+"""Orders are read and their tickets fetched from here on; before, an order is placed instead."""
+
+PAGE_SIZE = 20
+ORDER_SEATS_MINIMUM = 300
+_SHARE_WITH_CITY = 0.15
+_SHARE_WITH_CURSOR = 0.15
+_SHARE_WITH_CURRENCY = 0.25
+_SHARE_WITH_TWO_LINES = 0.25
+CURRENCIES = ("USD", "GBP", "CHF")
+"""Foreign currencies that orders are placed in."""
+_CENT = Decimal("0.01")
+
+
+class PlannedOrder(Frozen):
+    """An order to place. ``total`` is the decimal string that it must come to in ``currency``."""
+
+    key: str
+    buyer_email: str
+    card_token: str
+    currency: str
+    currency_sent: bool
+    items: tuple[tuple[int, int], ...]
+    total: str
+
+    def body(self) -> dict[str, object]:
+        """The request's JSON."""
+        body: dict[str, object] = {
+            "buyer_email": self.buyer_email,
+            "card_token": self.card_token,
+            "items": [{"event_id": event_id, "quantity": quantity} for event_id, quantity in self.items],
+        }
+        if self.currency_sent:
+            body["currency"] = self.currency
+        return body
+
+
+class Arrival(Frozen):
+    """One request of the schedule, due ``due_s`` seconds after the load's start.
+
+    ``event_id`` is asked for by detail and sales; a list may be of one ``city``, or (``follow``) continue an
+    earlier page; ``pick`` (0…1) chooses among the orders placed, or pages seen, by then.
+    """
+
+    number: int
+    due_s: Seconds
+    endpoint: Endpoint
+    pick: float = 0.0
+    event_id: int | None = None
+    city: str | None = None
+    follow: bool = False
+    order: PlannedOrder | None = None
+
+
+class ExpectedEvent(Frozen):
+    """What never changes about an event; ``price`` is a decimal string in EUR."""
+
+    id: int
+    title: str
+    city: str
+    price: str
+    seats_total: int
+
+
+class ExpectedDay(Frozen):
+    """A day of the sales report: UTC day (ISO), tickets, gross in EUR (decimal string), orders."""
+
+    day: str
+    tickets: int
+    gross: str
+    orders: int
+
+
+class Catalogue(Frozen):
+    """What right answers are made of: upcoming events, soonest first, and the flagship's sales."""
+
+    events: tuple[ExpectedEvent, ...]
+    sales: tuple[ExpectedDay, ...]
+
+
+class Arm(Frozen):
+    """A service under load. Its whole schedule is shifted by ``offset_s``."""
+
+    name: str
+    base_url: str
+    offset_s: Seconds = 0.0
+
+
+class LoadPlan(Frozen):
+    """Everything that the generator needs. Requests due before ``warm_up_s`` are not counted."""
+
+    arms: tuple[Arm, ...]
+    arrivals: tuple[Arrival, ...]
+    catalogue: Catalogue
+    warm_up_s: Seconds = WARM_UP_S
+    measured_s: Seconds = MEASURED_S
+    drain_s: Seconds = DRAIN_S
+    timeout_s: Seconds = CLIENT_TIMEOUT_S
+    users_per_arm: int = USERS_PER_ARM
+
+    @property
+    def end_s(self) -> float:
+        """When the last request may be due, in seconds after the start."""
+        return self.warm_up_s + self.measured_s
+
+
+def side_by_side(*services: tuple[str, str]) -> tuple[Arm, ...]:
+    """Arms for (name, base URL) pairs, spread over the mean gap between requests so that they do not collide."""
+    return tuple(
+        Arm(name=name, base_url=base_url, offset_s=number / len(services) / RATE_PER_S)
+        for number, (name, base_url) in enumerate(services)
+    )
+
+
+def schedule(
+    live: LiveData, rates: Mapping[str, Decimal], *, seed: int, duration_s: float = WARM_UP_S + MEASURED_S
+) -> tuple[Arrival, ...]:
+    """The arrivals of ``duration_s`` seconds. ``rates``: units of each currency for one EUR.
+
+    Instants are jittered within a regular grid: no two services and no two endpoints stay in phase, and the
+    offered rate is exact.
+    """
+    chance = random.Random(f"{seed}:load")
+    deck = _endless_deck(chance)
+    events = sorted(live.events, key=lambda event: event.starts_at)
+    on_sale = list(live.open_events(minimum_seats=ORDER_SEATS_MINIMUM))
+    arrivals = []
+    for number in range(round(duration_s * RATE_PER_S)):
+        due_s = (number + chance.random()) / RATE_PER_S
+        endpoint = next(deck)
+        if endpoint in ("order-read", "ticket") and due_s < FIRST_ORDER_READ_S:
+            endpoint = "order"
+        arrival = Arrival(number=number, due_s=due_s, endpoint=endpoint, pick=chance.random())
+        arrivals.append(arrival.model_copy(update=_details(arrival, chance, events, on_sale, live, rates)))
+    return tuple(arrivals)
+
+
+def catalogue(live: LiveData, sales: Sequence[ExpectedDay]) -> Catalogue:
+    """What a right service knows of ``live`` and of the flagship's ``sales``."""
+    events = sorted(live.events, key=lambda event: event.starts_at)
+    return Catalogue(
+        events=tuple(
+            ExpectedEvent(
+                id=event.id,
+                title=event.title,
+                city=event.city,
+                price=str(event.price),
+                seats_total=event.seats_total,
+            )
+            for event in events
+        ),
+        sales=tuple(sales),
+    )
+
+
+def total_of(lines: Sequence[tuple[Decimal, int]], rate: Decimal) -> Decimal:
+    """Contract: unit price × rate, rounded half-even to 2 places, times the quantity, summed over the lines."""
+    prices = ((price * rate).quantize(_CENT, ROUND_HALF_EVEN) * quantity for price, quantity in lines)
+    return sum(prices, Decimal(0))
+
+
+def _endless_deck(chance: random.Random) -> Iterator[Endpoint]:
+    cards = [endpoint for endpoint, count in DECK.items() for _ in range(count)]
+    while True:
+        chance.shuffle(cards)
+        yield from cards
+
+
+def _details(
+    arrival: Arrival,
+    chance: random.Random,
+    events: Sequence[LiveEvent],
+    on_sale: Sequence[LiveEvent],
+    live: LiveData,
+    rates: Mapping[str, Decimal],
+) -> dict[str, object]:
+    if arrival.endpoint == "list":
+        draw = chance.random()
+        if draw < _SHARE_WITH_CITY:
+            return {"city": chance.choice(events).city}
+        return {"follow": draw < _SHARE_WITH_CITY + _SHARE_WITH_CURSOR}
+    if arrival.endpoint == "detail":
+        return {"event_id": chance.choice(events).id}
+    if arrival.endpoint == "sales":
+        return {"event_id": live.flagship_id}
+    if arrival.endpoint == "order":
+        return {"order": _order(arrival.number, chance, on_sale, live, rates)}
+    return {}
+
+
+def _order(
+    number: int,
+    chance: random.Random,
+    on_sale: Sequence[LiveEvent],
+    live: LiveData,
+    rates: Mapping[str, Decimal],
+) -> PlannedOrder:
+    chosen = chance.sample(on_sale, 2 if chance.random() < _SHARE_WITH_TWO_LINES else 1)
+    lines = [(event, chance.randint(1, 3)) for event in chosen]
+    foreign = chance.random() < _SHARE_WITH_CURRENCY
+    currency = chance.choice(CURRENCIES) if foreign else "EUR"
+    rate = rates[currency] if foreign else Decimal(1)
+    return PlannedOrder(
+        key=str(uuid.UUID(int=chance.getrandbits(128), version=4)),
+        buyer_email=live.buyer(number),
+        card_token=f"tok_{chance.getrandbits(64):016x}",
+        currency=currency,
+        currency_sent=foreign,
+        items=tuple((event.id, quantity) for event, quantity in lines),
+        total=str(total_of([(event.price, quantity) for event, quantity in lines], rate)),
+    )
