@@ -228,3 +228,15 @@ def test_only_the_selected_checks_run(
 ) -> None:
     results = judge_run(run, rubric, ["quick-reads"], extra_checks=[checks_folder(OWN_CHECKS)])
     assert [(result.id, result.verdict) for result in results] == [("quick-reads", Verdict.PASSED)]
+
+
+def test_a_check_that_hangs_is_errored(
+    run: RunPaths, rubric: Rubric, checks_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grader.judging.JUDGING_TIMEOUT_S", 2.0)
+    folder = checks_folder(
+        "import time\n\n@check(id='quick-reads', category='first')\ndef test_reads(judge):\n    time.sleep(60)\n"
+    )
+    [result] = judge_run(run, rubric, ["quick-reads"], extra_checks=[folder])
+    assert result.verdict is Verdict.ERRORED
+    assert "longer than 2 s" in (result.error or "")
