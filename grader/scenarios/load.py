@@ -1,0 +1,250 @@
+"""The busy minute: one fixed offered rate of mixed traffic, on the submission and on the reference side by side.
+
+Both services meet the same requests at the same rate and the same injected latency, in worlds of their own, on
+the same machine in the same seconds: what disturbs one disturbs the other, and their ratio stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+import psutil
+
+from devstack.artifacts import Exchange
+from devstack.errors import ServiceError
+from devstack.seed import flagship_sales
+from devstack.service import Service
+from devstack.world import World
+from grader.load import arithmetic
+from grader.load.generator import Generator, LoadTrouble, generator
+from grader.load.plan import (
+    CURRENCIES,
+    RATE_PER_S,
+    Arrival,
+    ExpectedDay,
+    LoadPlan,
+    PlannedOrder,
+    catalogue,
+    schedule,
+    side_by_side,
+)
+from grader.load.result import LoadResult, Outcome
+from grader.paths import write_text
+from grader.scenarios.stage import Scenario, Stage
+
+SUBMISSION = "submission"
+SOLUTION = "solution"
+
+DATABASE_DELAY_S = 0.002
+"""Per round trip: a database in the same zone but not on the same machine. It is what makes N+1 queries cost."""
+
+LATENCY_S = {"payments": 0.15, "risk": 0.05, "rates": 0.05, "mailer": 0.1}
+"""Within the contract's normal ranges, below their middle so that a good service's p95 rests on its own work."""
+
+CPU_SETTLE_S = 1.0
+"""Between the last due request and the reading of CPU time, for what is still being answered."""
+
+GENERATOR_CPU_SHARE = 0.5
+"""Cores; a generator that needs more measures itself."""
+
+GENERATOR_LAG_S = 0.1
+"""p99 of how late requests went out; what a latency limit of 0.36 s can bear."""
+
+SUBMISSION_SHARE_CORES = 0.8
+"""A submission that uses more than this may well be what makes the generator late; then it is no excuse."""
+
+REFERENCE_CORRECT_MINIMUM = 0.9
+"""Without a reference that works there is nothing to compare with."""
+
+RECONCILED_ORDERS = 40
+SETTLE_S = 20.0
+FAILURES_KEPT_PER_KIND = 3
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """CPU seconds used so far: of the service's process tree, and of each of its database backends by pid."""
+
+    tree_s: float
+    backends_s: dict[int, float]
+
+    def since(self, before: Cpu) -> float:
+        """CPU seconds used after ``before`` was read.
+
+        A backend that came and went between the two readings is not seen: a service that opens a connection
+        per request hides what those backends cost, to its advantage.
+        """
+        backends = (used - before.backends_s.get(pid, 0.0) for pid, used in self.backends_s.items())
+        return self.tree_s - before.tree_s + sum(backends)
+
+
+async def drive(stage: Stage) -> None:
+    """Offer the load to both services, record the figures, then account for the submission's orders."""
+    service = await stage.start()
+    async with AsyncExitStack() as stack:
+        other, reference = await _start_reference(stage, stack)
+        worlds = {SUBMISSION: stage.world, SOLUTION: other}
+        services = {SUBMISSION: service, SOLUTION: reference}
+        for world in worlds.values():
+            await world.faults.set_proxy(delay_s=DATABASE_DELAY_S)
+            await world.faults.set_latency(**LATENCY_S)
+        plan = await _plan(stage, services)
+        running = await stack.enter_async_context(generator(plan, stage.world.directory / "load"))
+        result, cpu_s = await _observe(running, plan, worlds, services)
+    _record(stage, plan, result, cpu_s)
+    await _reconcile(stage, plan, result)
+    _refuse_trouble(result, plan, cpu_s[SUBMISSION], stage)
+
+
+async def _start_reference(stage: Stage, stack: AsyncExitStack) -> tuple[World, Service]:
+    if stage.reference is None:
+        raise LoadTrouble("the load scenario was given no reference solution")
+    # the same seed gives both the same exchange rates, so that the same order has the same total
+    settings = replace(stage.reference, seed=stage.world.settings.seed)
+    world = await stack.enter_async_context(World(settings, stage.world.directory / "reference"))
+    try:
+        return world, await world.start_service(processes=stage.scenario.processes)
+    except ServiceError as error:
+        raise LoadTrouble(f"the reference solution did not start: {error}") from error
+
+
+async def _plan(stage: Stage, services: dict[str, Service]) -> LoadPlan:
+    rates: dict[str, Decimal] = {}
+    for currency in CURRENCIES:
+        rates[currency] = await stage.world.faults.rate("EUR", currency)
+    sales = [
+        ExpectedDay(day=sold.day.isoformat(), tickets=sold.tickets, gross=str(sold.gross), orders=sold.orders)
+        for sold in await flagship_sales(stage.world.cluster)
+    ]
+    live = stage.world.live
+    return LoadPlan(
+        arms=side_by_side(*((name, service.base_url) for name, service in services.items())),
+        arrivals=schedule(live, rates, seed=stage.world.settings.seed),
+        catalogue=catalogue(live, sales),
+    )
+
+
+async def _observe(
+    running: Generator, plan: LoadPlan, worlds: dict[str, World], services: dict[str, Service]
+) -> tuple[LoadResult, dict[str, float]]:
+    """The result of the load, and the CPU seconds that each service used in the measured window."""
+    start_s = await running.started()
+    await _until(start_s + plan.warm_up_s)
+    before = {name: await _cpu(services[name], worlds[name]) for name in services}
+    await _until(start_s + plan.end_s + CPU_SETTLE_S)
+    after = {name: await _cpu(services[name], worlds[name]) for name in services}
+    return await running.result(), {name: after[name].since(before[name]) for name in services}
+
+
+async def _until(instant_s: float) -> None:
+    await asyncio.sleep(max(0.0, instant_s - time.monotonic()))
+
+
+async def _cpu(service: Service, world: World) -> Cpu:
+    rows = await world.cluster.fetch(
+        "SELECT pid FROM pg_stat_activity WHERE usename = %s", world.database.role
+    )
+    backends_s: dict[int, float] = {}
+    for (pid,) in rows:
+        with contextlib.suppress(psutil.Error):
+            times = psutil.Process(pid).cpu_times()
+            backends_s[pid] = times.user + times.system
+    return Cpu(tree_s=service.usage().cpu_s, backends_s=backends_s)
+
+
+def _record(stage: Stage, plan: LoadPlan, result: LoadResult, cpu_s: dict[str, float]) -> None:
+    counted: dict[str, list[Outcome]] = {
+        name: arithmetic.measured(outcomes, start_s=result.start_s, warm_up_s=plan.warm_up_s)
+        for name, outcomes in result.outcomes.items()
+    }
+    for name, outcomes in counted.items():
+        stage.fact(name, arithmetic.summary(outcomes, timeout_s=plan.timeout_s, cpu_s=cpu_s[name]))
+    stage.fact(
+        "generator", {"cpu_share": round(result.cpu_share, 3), "lag_p99_s": round(result.lag_p99_s, 4)}
+    )
+    stage.fact(
+        "window", {"rate_per_s": RATE_PER_S, "measured_s": plan.measured_s, "timeout_s": plan.timeout_s}
+    )
+    directory = stage.world.directory / "load"
+    write_text(directory / "requests.csv", arithmetic.requests_csv(result.outcomes, start_s=result.start_s))
+    write_text(
+        directory / "seconds.csv",
+        arithmetic.seconds_csv(result.outcomes, start_s=result.start_s, timeout_s=plan.timeout_s),
+    )
+    stage.record.exchanges["failed"] = _failures(stage, plan, counted[SUBMISSION])
+
+
+def _failures(stage: Stage, plan: LoadPlan, outcomes: Sequence[Outcome]) -> list[Exchange]:
+    """The first few failed requests of each kind; the kind is the label."""
+    kept: dict[str, list[Exchange]] = {}
+    for outcome in outcomes:
+        if outcome.failure is None:
+            continue
+        examples = kept.setdefault(outcome.failure, [])
+        if len(examples) < FAILURES_KEPT_PER_KIND:
+            ended_s = outcome.ended_s if outcome.ended_s is not None else outcome.due_s + plan.timeout_s
+            examples.append(
+                Exchange(
+                    label=outcome.failure,
+                    method="POST" if outcome.endpoint == "order" else "GET",
+                    path=outcome.path or outcome.endpoint,
+                    started_s=outcome.due_s - stage.world.epoch,
+                    elapsed_s=ended_s - outcome.due_s,
+                    status=outcome.status,
+                    error=None if outcome.status is not None else outcome.failure,
+                )
+            )
+    return [example for kind in sorted(kept) for example in kept[kind]]
+
+
+async def _reconcile(stage: Stage, plan: LoadPlan, result: LoadResult) -> None:
+    """Read accepted orders back until they are settled, and keep the ledger that their charges are in."""
+    arrivals = {arrival.number: arrival for arrival in plan.arrivals}
+    placed = list(result.orders[SUBMISSION])
+    chosen = stage.random.sample(placed, min(RECONCILED_ORDERS, len(placed)))
+    stage.record.facts["accepted-orders"] = [
+        {
+            "id": order.id,
+            "card_token": _planned(arrivals[order.number]).card_token,
+            "total": _planned(arrivals[order.number]).total,
+            "currency": _planned(arrivals[order.number]).currency,
+        }
+        for order in chosen
+    ]
+    answers = [
+        Exchange(
+            label="accepted", method="POST", path="/orders", started_s=stage.now(), elapsed_s=0,
+            status=201, payload={"id": order.id},
+        )
+        for order in chosen
+    ]  # fmt: skip
+    await stage.settle("settled", answers, within_s=SETTLE_S)
+    await stage.ledger("load")
+
+
+def _refuse_trouble(result: LoadResult, plan: LoadPlan, submission_cpu_s: float, stage: Stage) -> None:
+    """Raise LoadTrouble if the measurement itself was disturbed, and not by the submission."""
+    if result.cpu_share > GENERATOR_CPU_SHARE:
+        raise LoadTrouble(f"the load generator used {result.cpu_share:.2f} cores")
+    within_share = submission_cpu_s / plan.measured_s < SUBMISSION_SHARE_CORES
+    if result.lag_p99_s > GENERATOR_LAG_S and within_share:
+        raise LoadTrouble(f"the load generator sent requests {result.lag_p99_s:.2f} s late (p99)")
+    figures = stage.record.facts[SOLUTION]
+    assert isinstance(figures, dict), "figures are an object"
+    share = figures["correct"] / figures["offered"]  # type: ignore[operator]
+    if share < REFERENCE_CORRECT_MINIMUM and within_share:
+        raise LoadTrouble(f"the reference solution answered {share:.0%} of the requests right")
+
+
+def _planned(arrival: Arrival) -> PlannedOrder:
+    assert arrival.order is not None, "only orders are accepted"
+    return arrival.order
+
+
+SCENARIO = Scenario(name="load", drive=drive, budget_s=75, processes=1, quiet=True)
