@@ -1,0 +1,67 @@
+"""Charges whose answer is lost, late or an error, and clients who ask again with the same key."""
+
+from __future__ import annotations
+
+import asyncio
+
+from devstack.artifacts import Exchange
+from devstack.faults import Fault
+from devstack.faults.model import FaultKind
+from grader.scenarios.clients import Order, insist, new_order, require_an_answer, send_order, settle_all
+from grader.scenarios.stage import Scenario, Stage
+
+REPLAYS = 3
+REPLAY_PAUSE_S = 2.0
+PHASE_S = 16.0
+"""No client asks again later than this after its first attempt: one late answer and one replay fit in."""
+
+SETTLE_S = 30.0
+"""Contract: money is judged 30 s after the last request or fault."""
+
+
+async def drive(stage: Stage) -> None:
+    """One order on a good day; then the answer is lost after the work, the charge is refused, the answer is late."""
+    await stage.start()
+    event = stage.world.live.open_events(minimum_seats=300)[0]
+    control = new_order(stage, event.id)
+    orders, answers = [control], [await send_order(stage, "control", control)]
+    require_an_answer(answers, "one order was placed")
+    # The late answers come last: they outlive their phase, and would meet the faults of the next one.
+    for name, fault, count in (
+        ("answer-lost", _first_charge("drop-after"), 4),
+        ("charge-refused", _first_charge("status", status=502), 2),
+        ("answer-late", _first_charge("latency", seconds=8), 2),
+    ):
+        placed, received = await _phase(stage, name, fault, event.id, count)
+        orders += placed
+        answers += received
+        require_an_answer(received, f"payments had the fault {fault.kind}")
+    await stage.world.faults.clear_faults()
+    await settle_all(stage, "settled", orders, answers, within_s=SETTLE_S)
+    await stage.ledger()
+
+
+async def _phase(
+    stage: Stage, name: str, fault: Fault, event_id: int, count: int
+) -> tuple[list[Order], list[Exchange]]:
+    await stage.world.faults.set_faults(fault)
+    orders = [new_order(stage, event_id, 1 + number % 3) for number in range(count)]
+    until_s = stage.now() + PHASE_S
+    answers = await asyncio.gather(
+        *(
+            insist(stage, name, order, again=REPLAYS, pause_s=REPLAY_PAUSE_S, until_s=until_s)
+            for order in orders
+        )
+    )
+    return orders, list(answers)
+
+
+def _first_charge(kind: FaultKind, *, seconds: float = 0, status: int = 503) -> Fault:
+    """A fault that meets the first attempt at charging an order, and no later one."""
+    return Fault(
+        upstream="payments", kind=kind, operation="charge", first=1, per_item=True,
+        seconds=seconds, status=status,
+    )  # fmt: skip
+
+
+SCENARIO = Scenario(name="lost-answers", drive=drive, budget_s=75, quiet=False)

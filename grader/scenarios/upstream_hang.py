@@ -1,0 +1,59 @@
+"""Upstreams that take a request and never answer: one after the other, under five orders each."""
+
+from __future__ import annotations
+
+import asyncio
+
+from devstack.artifacts import Exchange, Upstream
+from devstack.faults import Fault
+from grader.scenarios.clients import Order, new_order, send_order, settle_all
+from grader.scenarios.stage import Scenario, Stage
+
+ORDERS = 5
+SETTLE_S = 18.0
+"""Contract: an open outcome settles ≤ 15 s after payments answers again, + 20 %."""
+
+COLD_CURRENCY = "CHF"
+"""Not used before the rates hang, so that its rate can only come from there."""
+
+BEAT_S = 0.25
+BEAT_TIMEOUT_S = 3.0
+
+
+async def drive(stage: Stage) -> None:
+    """Payments, risk, rates: each hangs until its five orders are answered or given up."""
+    await stage.start()
+    events = stage.world.live.open_events(minimum_seats=300)
+    await send_order(stage, "warm", new_order(stage, events[0].id))
+    settling: asyncio.Task[None] | None = None
+    async with stage.heartbeats("live", interval_s=BEAT_S, timeout_s=BEAT_TIMEOUT_S):
+        await asyncio.sleep(2 * BEAT_S)
+        stage.fact("hang-from-s", stage.now())
+        orders, answers = await _hang(stage, "payments", events[1].id)
+        stage.fact("payments-back-s", stage.now())
+        settling = asyncio.create_task(settle_all(stage, "settled", orders, answers, within_s=SETTLE_S))
+        try:
+            if any(answer.status is not None for answer in answers):
+                _, answers = await _hang(stage, "risk", events[2].id)
+            if any(answer.status is not None for answer in answers):
+                await _hang(stage, "rates", events[3].id, currency=COLD_CURRENCY)
+            await asyncio.sleep(2 * BEAT_S)
+            stage.fact("hang-until-s", stage.now())
+        except BaseException:
+            settling.cancel()
+            raise
+    await settling
+    await stage.ledger()
+
+
+async def _hang(
+    stage: Stage, upstream: Upstream, event_id: int, *, currency: str | None = None
+) -> tuple[list[Order], list[Exchange]]:
+    await stage.world.faults.set_faults(Fault(upstream=upstream, kind="hang"))
+    orders = [new_order(stage, event_id, currency=currency) for _ in range(ORDERS)]
+    answers = await asyncio.gather(*(send_order(stage, f"{upstream}-hang", order) for order in orders))
+    await stage.world.faults.clear_faults()
+    return orders, list(answers)
+
+
+SCENARIO = Scenario(name="upstream-hang", drive=drive, budget_s=70, quiet=False)
