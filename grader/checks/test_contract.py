@@ -35,7 +35,7 @@ def test_order_validation(contract: Artifact, judge: Judge) -> None:
         zero=0.6,
         source="contract: 422 (400 too)",
     )
-    token = contract.fact("invalid-token")
+    token = str(contract.fact("invalid-token"))
     charged = [call for call in contract.ledger().calls_to("payments", "charge") if token in str(call.body)]
     judge.equal("charges for invalid orders", len(charged), 0)
     limits = contract.exchanges_of("limits")

@@ -1,0 +1,160 @@
+"""The command line: ``grader run | regrade | doctor``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import click
+import typer
+from rich.console import Console
+
+from devstack.errors import DevstackError
+from grader import doctor as doctor_module
+from grader.errors import ExitCode, GraderError
+from grader.judging import regrade as regrade_run
+from grader.model import Scorecard
+from grader.pipeline import RunRequest, default_out, run
+from grader.reports.terminal import RunView, print_report
+from grader.scoring import exit_code
+from grader.text import one_line
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Grade box-office submissions: drive them, judge the record, say why.",
+)
+T = TypeVar("T")
+
+NO_SANDBOX = "No sandbox: the submission runs with your rights. Grade only code that you trust."
+
+
+@app.command("run")
+def run_command(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The submission's root folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory, empty or new [default: runs/<time>-<name>].")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="ID|CATEGORY", help="Only these checks; repeatable.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out the load and whatever waits long: no total.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of data and identities [default: a fresh one].")
+    ] = None,
+    rubric: Annotated[Path | None, typer.Option(help="Another rubric.toml.")] = None,
+    fail_under: Annotated[float, typer.Option(min=0, max=100, help="Exit 1 below this score.")] = 0.0,
+    postgres_bin: Annotated[
+        Path | None, typer.Option(help="Folder with another PostgreSQL's programs.")
+    ] = None,
+) -> None:
+    """Grade the submission at PATH."""
+    request = RunRequest(
+        submission=path,
+        out=out or default_out(path),
+        only=tuple(only or ()),
+        quick=quick,
+        seed=seed,
+        rubric=rubric,
+        postgres_bin=postgres_bin,
+    )
+    errors = Console(stderr=True, highlight=False)
+    errors.print(NO_SANDBOX, style="bold white on red")
+    with RunView() as view:
+        scorecard = _interruptible(run(request, view))
+    _finish(scorecard, request.out, fail_under)
+
+
+@app.command("regrade")
+def regrade_command(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    fail_under: Annotated[float, typer.Option(min=0, max=100, help="Exit 1 below this score.")] = 0.0,
+) -> None:
+    """Judge the record of a run again, without starting anything."""
+    _finish(regrade_run(path), path, fail_under)
+
+
+@app.command("doctor")
+def doctor_command(
+    postgres_bin: Annotated[
+        Path | None, typer.Option(help="Folder with another PostgreSQL's programs.")
+    ] = None,
+) -> None:
+    """Say whether this machine can grade, and what to do where it cannot."""
+    findings = _interruptible(doctor_module.examine(postgres_bin))
+    console = Console(highlight=False)
+    for finding in findings:
+        mark, style = ("ok", "green") if finding.ok else ("no", "red")
+        console.print(
+            f"[{style}]{mark}[/] ", one_line(f"{finding.name}: {finding.detail}"), sep="", markup=True
+        )
+    raise typer.Exit(ExitCode.GRADED if all(finding.ok for finding in findings) else ExitCode.UNDECIDED)
+
+
+def _finish(scorecard: Scorecard, out: Path, fail_under: float) -> None:
+    print_report(scorecard)
+    Console(highlight=False).print(f"\nRun directory: {out}", markup=False, soft_wrap=True)
+    raise typer.Exit(exit_code(scorecard, fail_under))
+
+
+def _interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work``; Ctrl-C and SIGTERM cancel it, so that everything it started is torn down before we leave."""
+
+    async def guarded() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    except BaseExceptionGroup as group:
+        # Several scenarios failed together: the first says why.
+        raise group.exceptions[0] from None
+
+
+def main() -> None:
+    """Entry point of the console script: errors are one line, with the exit code of their kind."""
+    code: int
+    try:
+        code = app(standalone_mode=False) or ExitCode.GRADED
+    except click.exceptions.Exit as ending:
+        code = ending.exit_code
+    except click.ClickException as error:
+        code = _fail(f"{error.format_message()} (see grader --help)", ExitCode.USAGE)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        code = _fail("interrupted; everything that ran has been stopped", ExitCode.INTERRUPTED)
+    except GraderError as error:
+        code = _fail(str(error), error.exit_code)
+    except DevstackError as error:
+        code = _fail(str(error), ExitCode.UNDECIDED)
+    except OSError as error:
+        code = _fail(f"{error.strerror or error}: {error.filename or 'this machine'}", ExitCode.UNDECIDED)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    # Threads of a library must not keep a finished run alive.
+    os._exit(int(code)) if code == ExitCode.INTERRUPTED else sys.exit(int(code))
+
+
+def _fail(message: str, code: ExitCode) -> ExitCode:
+    Console(stderr=True, highlight=False).print(
+        f"grader: {one_line(message, 600)}", style="red", markup=False, soft_wrap=True
+    )
+    return code
+
+
+if __name__ == "__main__":
+    main()

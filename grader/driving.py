@@ -1,0 +1,93 @@
+"""Drive one scenario in a world of its own, and turn whatever happens into an artifact."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from pathlib import Path
+
+from devstack.artifacts import Artifact, Outcome
+from devstack.errors import ServiceError
+from devstack.world import World, WorldSettings
+from grader.scenarios.stage import Recorder, Scenario, Stage
+from grader.text import one_line
+
+LOG_TAIL_CHARACTERS = 6_000
+_REASON_CHARACTERS = 300
+
+
+async def drive(
+    scenario: Scenario,
+    settings: WorldSettings,
+    directory: Path,
+    *,
+    attempt: int,
+    reference: WorldSettings | None = None,
+) -> Artifact:
+    """Drive ``scenario`` once. Never raises for what the submission or the world does; cancellation passes.
+
+    A service that never started is ``blocked``; one that died later, or used up the scenario's time, is
+    ``cut-short``; any other exception is ``trouble``, ours. ``directory`` keeps the service's log.
+    """
+    recorder = Recorder()
+    outcome = Outcome()
+    log_tail = ""
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        async with World(settings, directory) as world:
+            stage = Stage(scenario, world, recorder, seed=settings.seed, reference=reference)
+            try:
+                outcome = await _drive_within_budget(stage)
+            finally:
+                await stage.close()
+                with contextlib.suppress(OSError):
+                    log_tail = _tail(world.log)
+    except Exception as error:
+        outcome = _trouble(error)
+    _keep_log_only(directory)
+    return recorder.artifact(scenario.name, attempt, outcome, log_tail)
+
+
+async def _drive_within_budget(stage: Stage) -> Outcome:
+    budget_s = stage.scenario.budget_s
+    try:
+        async with asyncio.timeout(budget_s) as budget:
+            try:
+                await stage.scenario.drive(stage)
+            except ServiceError as error:
+                kind = "cut-short" if stage.started else "blocked"
+                return Outcome(kind=kind, reason=_with_last_line(str(error), stage))  # type: ignore[arg-type]
+    except TimeoutError as error:
+        if not budget.expired():
+            return _trouble(error)
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(stage.ledger(), timeout=5)
+        return Outcome(kind="cut-short", reason=f"the scenario's {budget_s:.0f} s were used up")
+    return Outcome()
+
+
+def _trouble(error: BaseException) -> Outcome:
+    text = one_line(f"{type(error).__name__}: {error}", _REASON_CHARACTERS)
+    return Outcome(kind="trouble", reason=text)
+
+
+def _with_last_line(message: str, stage: Stage) -> str:
+    """The error and the service's last words: what a person would look for first."""
+    lines = [line for line in _tail(stage.world.log).splitlines() if line.strip()]
+    return one_line(f"{message}; its log ends: {lines[-1]}" if lines else message, _REASON_CHARACTERS)
+
+
+def _tail(log: Path) -> str:
+    if not log.exists():
+        return ""
+    with open(log, "rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - LOG_TAIL_CHARACTERS))
+        return file.read().decode("utf-8", "replace")
+
+
+def _keep_log_only(directory: Path) -> None:
+    """Drop the services' temporary folders: they are a submission's bytes that nobody reads."""
+    for path in directory.glob("tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
