@@ -16,7 +16,17 @@ FROZEN_MIGRATION = "0001_initial.sql"
 MAX_FILES = 5_000
 MAX_BYTES = 64 * 1024 * 1024
 SKIPPED_FOLDERS = frozenset(
-    {".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+    {
+        ".git",
+        ".hg",
+        ".venv",
+        "venv",
+        "node_modules",
+        "__pycache__",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+    }
 )
 
 
@@ -69,7 +79,9 @@ def _list_files(root: Path) -> list[Path]:
             if stat.S_ISDIR(status.st_mode):
                 continue
             if not stat.S_ISREG(status.st_mode):
-                raise SubmissionRefused(f"{relative} is not a regular file: replace links and devices by plain files")
+                raise SubmissionRefused(
+                    f"{relative} is not a regular file: replace links and devices by plain files"
+                )
             if not str(relative).isprintable():
                 raise SubmissionRefused(f"{str(relative)!r} has control characters in its name: rename it")
             total += status.st_size
@@ -88,4 +100,6 @@ def _compare_frozen_migration(source: Path) -> None:
     if not theirs.is_file():
         raise SubmissionRefused(f"{relative} is missing: restore it from the exercise")
     if theirs.read_bytes().replace(b"\r\n", b"\n") != ours.read_bytes():
-        raise SubmissionRefused(f"{relative} was changed, but it is frozen: restore it and put changes into 0002_….sql")
+        raise SubmissionRefused(
+            f"{relative} was changed, but it is frozen: restore it and put changes into 0002_….sql"
+        )
