@@ -1,0 +1,291 @@
+"""System Design: what must stay true when requests meet, answers are lost and upstreams hang."""
+
+from __future__ import annotations
+
+from devstack.artifacts import Artifact, Exchange
+from grader.answers import (
+    FINAL_STATUSES,
+    PLACED,
+    UNAVAILABLE,
+    order_id_of,
+    order_status_of,
+    seats_available_of,
+)
+from grader.checks.limits import MARGIN, ORDER_DEADLINE_S
+from grader.checks.purchases import Purchase, money_faults, purchases, recorded
+from grader.checks.reading import field, slowest
+from grader.judge import Judge, check
+
+SERVING_PROCESSES = 2
+SETTLE_S = 15 * MARGIN
+MONEY = (
+    "contract: confirmed ⇔ exactly one unrefunded charge of exactly the total, any other final status ⇔ none"
+)
+ONE_KEY = "contract: one key is one order and one charge, across processes and restarts"
+
+_SALE = PLACED | UNAVAILABLE | {402, 403, 409}
+_DUPLICATE = PLACED | UNAVAILABLE | {409, 425}
+
+
+@check(
+    id="seats-oversold",
+    category="system-design",
+    level="mid",
+    title="No seat is sold twice, by any number of processes",
+    failure_title="Seats are sold more than once",
+    why="When a popular show goes on sale, hundreds of orders look at the same last seats in the same instant. A service that "
+    "looks first and books later sells them all several times, and people stand in front of a full hall.",
+    remediation="Let the database decide: one conditional UPDATE (… WHERE seats_taken + :n <= seats_total), a row lock on the "
+    "event, or a constraint; locks inside one process do not hold for two.",
+    question="Why does an asyncio.Lock around the check pass all tests on a laptop and fail in production?",
+)
+def test_seats_oversold(two_processes: Artifact, judge: Judge) -> None:
+    judge.at_least(
+        "serving processes", two_processes.number("serving-processes"), SERVING_PROCESSES,
+        source="contract: WEB_CONCURRENCY is honoured",
+    )  # fmt: skip
+    sent = [*two_processes.exchanges_of("storm"), *two_processes.exchanges_of("second-wave")]
+    sent += [found for found in recorded(two_processes, "settled") if found.method == "POST"]
+    readings = [found for found in recorded(two_processes, "settled") if found.method == "GET"]
+    orders = purchases(sent, readings)
+    for event_id, seats_total in _events(two_processes):
+        sold = sum(order.quantity_of(event_id) for order in orders if order.status == "confirmed")
+        judge.equal(
+            f"confirmed seats of event {event_id}", sold, seats_total,
+            source="contract: confirmed seats ≤ seats_total; five times as many were asked for",
+        )  # fmt: skip
+    pages = two_processes.exchanges_of("availability")
+    judge.equal(
+        "events that show as sold out", sum(seats_available_of(page) == 0 for page in pages), len(pages),
+        source="contract: availability ≤ 2 s stale",
+    )  # fmt: skip
+    _judge_money(judge, orders, two_processes, "sold-out", whole_ledger=False)
+    _judge_answers(judge, sent, _SALE)
+    judge.evidence(*pages)
+
+
+@check(
+    id="idempotent-replay",
+    category="system-design",
+    level="mid",
+    title="A repeated request is the same order",
+    failure_title="A repeated request is a second order",
+    why="Phones lose answers and people press twice. Each repetition that is taken for a new order charges the card again.",
+    remediation="Store the key with the order in PostgreSQL under a unique constraint, together with a digest of the parsed body; "
+    "answer a known key from what is stored. Memory of the process neither survives a restart nor is shared.",
+    question="What exactly do you store under an idempotency key, and when do you write it?",
+)
+def test_idempotent_replay(two_processes: Artifact, judge: Judge) -> None:
+    replays = two_processes.exchanges_of("replays")
+    after = two_processes.exchange("replay-after-restart")
+    answers = [*replays, after]
+    judge.equal(
+        "answers 200 or 201 to four equal requests", sum(answer.status in (200, 201) for answer in answers), len(answers),
+        source="contract: a replay of the same key and body is 200 or 201",
+    )  # fmt: skip
+    judge.equal("orders they made", len({order_id_of(answer) for answer in answers}), 1, source=ONE_KEY)
+    order = purchases([*replays, after], two_processes.exchanges_of("replays-settled"))[0]
+    judge.equal("charges they made", len(order.charges_in(two_processes.ledger())), 1, source=ONE_KEY)
+    other = two_processes.exchange("other-body")
+    judge.true(
+        "the same key with another body is 409 or 422", other.status in (409, 422), other.describe(),
+        source="contract: same key, other body",
+    )  # fmt: skip
+    judge.evidence(*answers, other)
+
+
+@check(
+    id="idempotent-concurrency",
+    category="system-design",
+    level="senior",
+    title="Equal requests in the same instant are one order",
+    failure_title="Equal requests in the same instant become several orders",
+    why="Retrying proxies and impatient clients send the second request while the first still waits for payments. Looking the key "
+    "up before writing it lets both through.",
+    remediation="Write the key first (INSERT … ON CONFLICT DO NOTHING), commit, then charge; whoever loses the race waits for the "
+    "order or answers 409.",
+    question="Two processes receive the same key at once. Walk through what each of them does, statement by statement.",
+)
+def test_idempotent_concurrency(two_processes: Artifact, judge: Judge) -> None:
+    duplicates = two_processes.exchanges_of("duplicates")
+    after = two_processes.exchanges_of("duplicates-after")
+    judge.at_least(
+        "serving processes", two_processes.number("serving-processes"), SERVING_PROCESSES,
+        source="contract: WEB_CONCURRENCY is honoured",
+    )  # fmt: skip
+    order = purchases([*duplicates, *after], two_processes.exchanges_of("duplicates-settled"))[0]
+    told = {found for answer in (*duplicates, *after) if (found := order_id_of(answer))}
+    judge.equal("orders made by 20 equal requests", len(told), 1, source=ONE_KEY)
+    judge.equal(
+        "charges they made", len(order.charges_in(two_processes.ledger("duplicates"))), 1, source=ONE_KEY
+    )
+    judge.true(
+        "a replay returns the order", bool(after) and after[-1].status in (200, 201), after[-1].describe() if after else "",
+        source="contract: a replay of the same key and body is 200 or 201",
+    )  # fmt: skip
+    judge.equal("status of the order", order.status, "confirmed", source=ONE_KEY)
+    _judge_answers(judge, duplicates, _DUPLICATE)
+
+
+@check(
+    id="waitlist-concurrency",
+    category="system-design",
+    level="mid",
+    title="Waitlist positions have neither gaps nor twins when many join at once",
+    failure_title="Waitlist positions are wrong when many join at once",
+    why="A position is a promise. Two people with the same number, or one person with two entries, is an argument at the counter.",
+    remediation="Take the next position under a lock on the event's row (or from a counter in it) in the transaction that inserts "
+    "the entry, with unique indexes on (event, lower(email)) and (event, position).",
+    question="Why does `SELECT max(position) + 1` fail at READ COMMITTED, and what are two ways to make it right?",
+)
+def test_waitlist_concurrency(two_processes: Artifact, judge: Judge) -> None:
+    joins = two_processes.exchanges_of("waitlist-joins")
+    emails = two_processes.fact("waitlist-emails")
+    expected = len(emails) if isinstance(emails, list) else 0
+    joined: dict[str, set[str]] = {}
+    for answer in joins:
+        if answer.status in (200, 201) and isinstance(answer.request_json, dict):
+            email = str(answer.request_json.get("email")).lower()
+            joined.setdefault(email, set()).add(str(field(answer, "id")))
+    judge.equal("people on the list", len(joined), expected, source="40 joined a sold-out event at once")
+    judge.equal(
+        "people with one entry", sum(len(entries) == 1 for entries in joined.values()), expected,
+        source="contract: one entry per e-mail (case-insensitive) and event",
+    )  # fmt: skip
+    entries = two_processes.exchanges_of("waitlist-entries")
+    positions = sorted(found for entry in entries if isinstance(found := field(entry, "position"), int))
+    judge.true(
+        "positions are 1, 2, 3 … without gaps or twins", positions == list(range(1, expected + 1)),
+        f"{len(positions)} positions: {', '.join(map(str, positions))}", source="contract: waitlist",
+    )  # fmt: skip
+    judge.evidence(*[answer for answer in joins if answer.status not in (200, 201)][:3])
+
+
+@check(
+    id="charge-exactly-once",
+    category="system-design",
+    level="senior",
+    title="A charge happens exactly once, whatever becomes of its answer",
+    failure_title="Lost or late answers of payments lose or double money",
+    why="A dropped connection does not say whether the card was charged. Charging again under a fresh key takes the money twice; "
+    "giving up takes it for nothing.",
+    remediation="Send the same Idempotency-Key (derived from the order) on every attempt, keep the order pending while the outcome "
+    "is unknown, and let a reconciler look the charge up and confirm, refund or fail the order.",
+    question="Payments closed the connection without an answer. What do you know, what do you tell the buyer, what happens next?",
+)
+def test_charge_exactly_once(lost_answers: Artifact, judge: Judge) -> None:
+    names = ("control", "answer-lost", "charge-refused", "answer-late")
+    sent = [exchange for name in names for exchange in lost_answers.exchanges_of(name)]
+    sent += lost_answers.exchanges_of("settled-replays")
+    orders = purchases(sent, lost_answers.exchanges_of("settled"))
+    control = [order for order in orders if order.key == _key(lost_answers.exchange("control"))]
+    judge.equal(
+        "orders confirmed on a good day",
+        sum(order.status == "confirmed" for order in control),
+        1,
+        source=MONEY,
+    )
+    _judge_money(judge, orders, lost_answers, "final", whole_ledger=True)
+    judge.equal(
+        "bare 500s",
+        sum(exchange.status == 500 for exchange in sent),
+        0,
+        source="contract: a bare 500 is a defect",
+    )
+
+
+@check(
+    id="upstream-deadline",
+    category="system-design",
+    level="junior",
+    title="An order answers in time, whatever an upstream does",
+    failure_title="A hanging upstream holds orders for ever",
+    why="Without a deadline every order that meets a hanging upstream keeps its connection, its memory and its buyer waiting, until "
+    "nothing is left for anybody.",
+    remediation="Give every call a timeout and the whole order one deadline (asyncio.timeout or the client's total timeout); answer "
+    "503, or 202 when the charge's outcome is unknown.",
+    question="Each of three calls may take 5 s and is tried three times. How long can an order take, and how do you bound it?",
+)
+def test_upstream_deadline(upstream_hang: Artifact, judge: Judge) -> None:
+    sent: list[Exchange] = []
+    for upstream, allowed in (
+        ("payments", UNAVAILABLE | {202}),
+        ("risk", UNAVAILABLE | {202}),
+        ("rates", UNAVAILABLE | PLACED),
+    ):
+        orders = upstream_hang.exchanges.get(f"{upstream}-hang", ())
+        if not orders and sent:
+            break
+        orders = upstream_hang.exchanges_of(f"{upstream}-hang")
+        sent += orders
+        worst = slowest(orders)
+        judge.at_most(
+            f"slowest order while {upstream} hangs", worst.elapsed_s if worst else 0.0, ORDER_DEADLINE_S, unit="s",
+            source="contract: ≤ 10 s whatever an upstream does, + 20 %",
+        )  # fmt: skip
+        judge.equal(
+            f"right answers while {upstream} hangs", sum(order.status in allowed for order in orders), len(orders),
+            source="contract: 503, or 202 when the outcome is unknown",
+        )  # fmt: skip
+        judge.evidence(*([worst] if worst else []))
+    _judge_settling(judge, upstream_hang)
+    readings, replays = upstream_hang.exchanges_of("settled"), upstream_hang.exchanges_of("settled-replays")
+    orders_placed = purchases([*sent, *replays], readings)
+    _judge_money(judge, orders_placed, upstream_hang, "final", whole_ledger=False)
+
+
+def _judge_settling(judge: Judge, artifact: Artifact) -> None:
+    back_s = artifact.number("payments-back-s")
+    readings = artifact.exchanges_of("settled")
+    late = [
+        reading
+        for reading in readings
+        if order_status_of(reading) not in FINAL_STATUSES or reading.started_s - back_s > SETTLE_S
+    ]
+    judge.equal(
+        "orders still open 15 s after payments answers again", len(late), 0,
+        source="contract: settles ≤ 15 s after payments answers again, + 20 %",
+    )  # fmt: skip
+    judge.evidence(*late[:2])
+
+
+def _judge_money(
+    judge: Judge, orders: list[Purchase], artifact: Artifact, ledger: str, *, whole_ledger: bool
+) -> None:
+    """Orders against charges; with ``whole_ledger`` also charges that belong to no order at all."""
+    book = artifact.ledger(ledger)
+    if not whole_ledger:
+        owned = {charge.charge_id for order in orders for charge in order.charges_in(book)}
+        mine = tuple(charge for charge in book.charges if charge.charge_id in owned)
+        book = book.model_copy(update={"charges": mine})
+    faults = money_faults(orders, book)
+    judge.true("every order and the money agree", not faults, "; ".join(faults[:3]), source=MONEY)
+    judge.evidence(book.model_copy(update={"calls": (), "messages": ()}), name="charges")
+
+
+def _judge_answers(
+    judge: Judge, sent: list[Exchange] | tuple[Exchange, ...], allowed: frozenset[int]
+) -> None:
+    wrong = [exchange for exchange in sent if exchange.status not in allowed]
+    judge.equal(
+        "requests without a proper answer",
+        len(wrong),
+        0,
+        source="contract: outcomes of POST /orders; no bare 500",
+    )
+    judge.evidence(*wrong[:3])
+
+
+def _events(artifact: Artifact) -> list[tuple[int, int]]:
+    events = artifact.fact("events")
+    found = []
+    for event in events if isinstance(events, list) else ():
+        if isinstance(event, dict):
+            event_id, seats = event.get("id"), event.get("seats_total")
+            if isinstance(event_id, int) and isinstance(seats, int):
+                found.append((event_id, seats))
+    return found
+
+
+def _key(exchange: Exchange) -> str:
+    return exchange.request_headers.get("Idempotency-Key", "")
