@@ -10,15 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import JsonValue
 
 from devstack.artifacts import quantile
+from grader.load.plan import Arrival
 from grader.load.result import Outcome
 
 GROUPS: Mapping[str, tuple[str, ...]] = {"reads": ("list", "detail"), "orders": ("order",)}
 """Endpoints whose latency is judged together."""
 
 
-def measured(outcomes: Iterable[Outcome], *, start_s: float, warm_up_s: float) -> list[Outcome]:
-    """The outcomes that count: those due after the warm-up."""
-    return [outcome for outcome in outcomes if outcome.due_s >= start_s + warm_up_s]
+def measured(outcomes: Iterable[Outcome], arrivals: Iterable[Arrival], *, warm_up_s: float) -> list[Outcome]:
+    """The outcomes that count, the same requests for every service: those planned for after the warm-up."""
+    counted = {arrival.number for arrival in arrivals if arrival.due_s >= warm_up_s}
+    return [outcome for outcome in outcomes if outcome.number in counted]
 
 
 def summary(outcomes: Sequence[Outcome], *, timeout_s: float, cpu_s: float) -> dict[str, JsonValue]:

@@ -134,7 +134,8 @@ def _kind(error: object) -> str:
             return "timeout"
         if isinstance(error, ConnectionRefusedError):
             return "refused"
-        error, seen = error.__cause__ or error.__context__, seen + 1
+        # geventhttpclient wraps what it met, and keeps it as ``original``
+        error, seen = getattr(error, "original", None) or error.__cause__, seen + 1
     return "reset"
 
 

@@ -1,0 +1,228 @@
+"""What the busy minute shows: right answers, latency and CPU per request, beside the reference solution.
+
+Both services met the same seeded requests at 25 per second for 25 s, over a database 2 ms away, in the same
+seconds on the same machine. The figures were computed when the load was driven; here they are judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+
+from pydantic import BaseModel, TypeAdapter
+
+from devstack.artifacts import Artifact, Charge, Exchange
+from grader.checks.reading import field
+from grader.judge import Judge, check
+
+WRONG_SHARE_FULL = 0.01
+WRONG_SHARE_ZERO = 0.05
+"""A right service has none of 625 wrong; six are chance on a busy machine, 31 are a fault. A service whose event
+loop is blocked fails more than half."""
+
+READS_FLOOR_S = 0.36
+"""Contract: reads p95 ≤ 300 ms beside tickets and a sales report, both of which are in the mix; plus 20 %."""
+
+ORDERS_FLOOR_S = 1.0
+"""Contract: 40 orders on one event, payments taking 500 ms, are answered within 6 s: 150 ms each if they shared
+a queue. Here risk and payments take 0.2 s and orders come 3 a second, so none has to wait for another."""
+
+SLOWDOWN_LIMIT = 3.0
+"""p95 of two equal services side by side differs by up to 45 % between runs; a queue makes it tens of times."""
+
+NO_POINTS_AT = 3.0
+"""Partial credit runs out at this many times the limit."""
+
+COST_FULL = 1.5
+COST_ZERO = 4.0
+"""CPU per request of two equal services side by side differs by less than 10 %; other frameworks and drivers that
+are right lie within 1.5 ×, the flawed service above 4 ×."""
+
+JUDGED_SHARE = 0.5
+"""A service that answers fewer requests right than this is not cheap, it is absent."""
+
+
+class Latency(BaseModel):
+    """Latency of a group of endpoints, seconds; a failed request counts as its client's timeout."""
+
+    count: int
+    failed: int
+    p50_s: float | None
+    p95_s: float | None
+    p99_s: float | None
+
+
+class Figures(BaseModel):
+    """What the load came to for one service."""
+
+    offered: int
+    correct: int
+    failed_by_kind: dict[str, int]
+    by_group: dict[str, Latency]
+    cpu_s: float
+    cpu_per_correct_request_s: float | None
+
+    @property
+    def correct_share(self) -> float:
+        """Right answers among the requests that were due."""
+        return self.correct / self.offered if self.offered else 0.0
+
+    def p95(self, group: str) -> float:
+        """p95 latency of ``reads`` or ``orders``, in seconds."""
+        found = self.by_group[group].p95_s
+        assert found is not None, f"the load has no {group}"
+        return found
+
+
+class AcceptedOrder(BaseModel):
+    """An order of the load that the service accepted, and what it was to come to."""
+
+    id: str
+    card_token: str
+    total: str
+    currency: str
+
+
+_ACCEPTED = TypeAdapter(tuple[AcceptedOrder, ...])
+
+
+def figures(load: Artifact, name: str) -> Figures:
+    """The figures of ``submission`` or ``solution``. Raises NotObserved."""
+    return Figures.model_validate(load.fact(name))
+
+
+@check(
+    id="load-errors",
+    category="performance",
+    level="mid",
+    title="Nearly every request of a busy minute is answered right",
+    failure_title="Under load requests fail or are answered wrongly",
+    why="A buyer who meets an error on the day of the sale tries again, which doubles the load, or goes away.",
+    remediation="Find what the failing requests wait for (a blocked event loop, a connection pool that is too small, "
+    "a lock held during a call to payments) and take it out of the way of the others; `failed` lists examples.",
+    question="Requests fail at 25 per second but not at 5. Which three numbers do you look at first, and why?",
+)
+def test_load_errors(load: Artifact, judge: Judge) -> None:
+    submission = figures(load, "submission")
+    wrong = 1 - submission.correct_share
+    judge.graded(
+        "share of requests not answered right",
+        round(wrong, 4),
+        full=WRONG_SHARE_FULL,
+        zero=WRONG_SHARE_ZERO,
+        source="none should fail: 25 requests/s keep fewer than 30 orders in flight, so shedding is not called for",
+    )
+    judge.equal(
+        "accepted orders without exactly their charge",
+        len(unmatched_orders(load)),
+        0,
+        source="contract: confirmed ⇔ exactly one unrefunded charge of exactly the total",
+    )
+    judge.summary(_told(submission))
+    judge.evidence(*load.exchanges_of("failed"))
+
+
+@check(
+    id="load-latency",
+    category="performance",
+    level="senior",
+    title="Reads and orders stay fast in a busy minute",
+    failure_title="Under load reads or orders become slow",
+    why="Latency under load decides how many requests are in flight at once, and with them how much of everything "
+    "else is needed: connections, memory, patience.",
+    remediation="Keep the event loop free, run what is independent at the same time, spend few database round trips "
+    "per request, and let nobody wait for a connection that somebody holds during a slow call.",
+    question="p50 is fine and p95 is ten times higher. What kinds of cause are left, and how do you tell them apart?",
+)
+def test_load_latency(load: Artifact, judge: Judge) -> None:
+    submission, solution = figures(load, "submission"), figures(load, "solution")
+    for group, floor_s, what in (
+        ("reads", READS_FLOOR_S, "contract 300 ms + 20 %"),
+        ("orders", ORDERS_FLOOR_S, "upstreams take 0.2 s; 1 s leaves 5 ×"),
+    ):
+        limit_s = max(floor_s, SLOWDOWN_LIMIT * solution.p95(group))
+        judge.graded(
+            f"p95 of {group}",
+            submission.p95(group),
+            full=round(limit_s, 4),
+            zero=round(NO_POINTS_AT * limit_s, 4),
+            unit="s",
+            source=f"{what}, or {SLOWDOWN_LIMIT:g} × the reference's {solution.p95(group):.3f} s if that is more",
+        )
+
+
+@check(
+    id="request-cost",
+    category="performance",
+    level="senior",
+    title="A request costs about as much CPU as it has to",
+    failure_title="Requests cost several times the CPU that they need",
+    why="CPU per request is the number of machines that the day of the sale needs, and the bill of all other days.",
+    remediation="Look for work done again for every request: N+1 queries, connections and clients opened anew, "
+    "models validated twice, JSON re-encoded, middleware that wraps each body, aggregation in Python.",
+    question="How would you find out where the CPU time of one request goes, service and database taken together?",
+)
+def test_request_cost(load: Artifact, judge: Judge) -> None:
+    submission, solution = figures(load, "submission"), figures(load, "solution")
+    enough = judge.at_least(
+        "share of requests answered right",
+        round(submission.correct_share, 4),
+        JUDGED_SHARE,
+        source="below this the cost of a request says nothing",
+    )
+    if not enough or submission.cpu_per_correct_request_s is None:
+        judge.summary(f"only {submission.correct} of {submission.offered} requests were answered right")
+        return
+    assert solution.cpu_per_correct_request_s is not None, "the load is refused when its reference fails"
+    ratio = submission.cpu_per_correct_request_s / solution.cpu_per_correct_request_s
+    judge.graded(
+        "CPU per right answer, times the reference's",
+        round(ratio, 3),
+        full=COST_FULL,
+        zero=COST_ZERO,
+        source="service and database, measured in the same run beside the reference solution",
+    )
+    judge.summary(
+        f"{submission.cpu_per_correct_request_s * 1000:.1f} ms of CPU per right answer, "
+        f"the reference {solution.cpu_per_correct_request_s * 1000:.1f} ms ({ratio:.2f} ×)"
+    )
+
+
+def unmatched_orders(load: Artifact) -> list[AcceptedOrder]:
+    """Accepted orders that were not settled, or whose outcome and charges do not go together."""
+    accepted = _ACCEPTED.validate_python(load.fact("accepted-orders"))
+    readings = {str(field(reading, "id")): reading for reading in load.exchanges_of("settled")}
+    charges = load.ledger("load").charges
+    return [order for order in accepted if not _matches(order, readings.get(order.id), charges)]
+
+
+def _matches(order: AcceptedOrder, reading: Exchange | None, charges: Sequence[Charge]) -> bool:
+    if reading is None:
+        return False
+    captured = [
+        charge for charge in charges if charge.card_token == order.card_token and charge.status == "captured"
+    ]
+    match field(reading, "status"):
+        case "confirmed":
+            return len(captured) == 1 and _is_total(captured[0], order)
+        case "declined" | "failed":
+            return not captured
+    return False
+
+
+def _is_total(charge: Charge, order: AcceptedOrder) -> bool:
+    try:
+        return charge.currency == order.currency and Decimal(charge.amount) == Decimal(order.total)
+    except InvalidOperation:
+        return False
+
+
+def _told(submission: Figures) -> str:
+    """One line: how many were right, and what became of the others."""
+    told = f"{submission.correct} of {submission.offered} requests were answered right"
+    kinds = sorted(submission.failed_by_kind.items(), key=lambda kind: (-kind[1], kind[0]))
+    if kinds:
+        told += "; the others: " + ", ".join(f"{count} {kind}" for kind, count in kinds[:5])
+    if "shed" in submission.failed_by_kind:
+        told += " (shed: 429 or 503 with Retry-After, polite but not called for at this rate)"
+    return told
