@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 from pathlib import Path
+from typing import Literal
 
 from devstack.artifacts import Artifact, Outcome
 from devstack.errors import ServiceError
@@ -51,20 +52,33 @@ async def drive(
 
 async def _drive_within_budget(stage: Stage) -> Outcome:
     budget_s = stage.scenario.budget_s
+    outcome = Outcome()
     try:
         async with asyncio.timeout(budget_s) as budget:
             try:
                 await stage.scenario.drive(stage)
-            except ServiceError as error:
-                kind = "cut-short" if stage.started else "blocked"
-                return Outcome(kind=kind, reason=_with_last_line(str(error), stage))  # type: ignore[arg-type]
+            except* ServiceError as group:
+                outcome = _stopped(_first(group), stage)
     except TimeoutError as error:
         if not budget.expired():
             return _trouble(error)
+        outcome = Outcome(kind="cut-short", reason=f"the scenario's {budget_s:.0f} s were used up")
+    if outcome.kind == "cut-short":
+        # What reached the upstreams is evidence also for a scenario that did not come to its end.
         with contextlib.suppress(Exception):
             await asyncio.wait_for(stage.ledger(), timeout=5)
-        return Outcome(kind="cut-short", reason=f"the scenario's {budget_s:.0f} s were used up")
-    return Outcome()
+    return outcome
+
+
+def _first(group: BaseExceptionGroup[ServiceError]) -> ServiceError:
+    """What happened first, where requests side by side met the same end."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _stopped(error: ServiceError, stage: Stage) -> Outcome:
+    kind: Literal["cut-short", "blocked"] = "cut-short" if stage.started else "blocked"
+    return Outcome(kind=kind, reason=_with_last_line(str(error), stage))
 
 
 def _trouble(error: BaseException) -> Outcome:

@@ -25,6 +25,7 @@ from devstack.artifacts import (
     Outcome,
     quantile,
 )
+from devstack.errors import NeverReady
 from devstack.service import Service
 from devstack.world import World, WorldSettings
 from grader.answers import FINAL_STATUSES, order_status_of
@@ -32,6 +33,10 @@ from grader.answers import order_id_of as order_id_of
 
 CLIENT_TIMEOUT_S = 15.0
 """The client's patience: above every deadline of the contract (10 s), so that a late answer is still seen."""
+
+UNANSWERED_LIMIT = 3
+UNANSWERED_S = 25.0
+"""A service that answered none of its last requests for so long is given up: waiting on proves nothing more."""
 
 TEXT_CAP = 64_000
 BODY_CAP_BYTES = 4_000_000
@@ -103,6 +108,8 @@ class Stage:
         self._fresh: httpx.AsyncClient | None = None
         self._kept: httpx.AsyncClient | None = None
         self._buyers = 0
+        self._unanswered = 0
+        self._last_answer_s = 0.0
 
     @property
     def started(self) -> bool:
@@ -127,6 +134,7 @@ class Stage:
             processes=self.scenario.processes if processes is None else processes, environment=environment
         )
         await self.close()
+        self._unanswered, self._last_answer_s = 0, self.now()
         address = self._service.base_url
         self._kept = self._client(address, keep_alive=True)
         self._fresh = self._client(address, keep_alive=False)
@@ -161,8 +169,9 @@ class Stage:
         timeout_s: float = CLIENT_TIMEOUT_S,
         fresh: bool = False,
     ) -> Exchange:
-        """Send one request, record the exchange under ``name`` and return it. Never raises for what the service does.
+        """Send one request, record the exchange under ``name`` and return it.
 
+        Raises NeverReady when the service has not answered anything for a long time; nothing else that it does raises.
         ``fresh`` opens a connection of its own (and closes it after), so that any of several processes may answer.
         """
         client = self._fresh if fresh else self._kept
@@ -172,7 +181,18 @@ class Stage:
             json_body=json_body, content=content, headers=headers, timeout_s=timeout_s, now=self.now,
         )  # fmt: skip
         self.record.exchanges.setdefault(name, []).append(exchange)
+        self._notice(exchange)
         return exchange
+
+    def _notice(self, exchange: Exchange) -> None:
+        if exchange.error != "timeout":
+            self._unanswered = 0
+            self._last_answer_s = self.now()
+            return
+        self._unanswered += 1
+        silent_s = self.now() - self._last_answer_s
+        if self._unanswered >= UNANSWERED_LIMIT and silent_s > UNANSWERED_S:
+            raise NeverReady(f"the service stopped answering: {self._unanswered} requests in a row timed out")
 
     async def get(self, name: str, path: str, **options: Any) -> Exchange:
         """``send`` with GET."""
