@@ -46,7 +46,7 @@ async def watch_processes(service: Service) -> AsyncIterator[ServingProcesses]:
                 total = spent.user + spent.system
                 seen.cpu_s[pid] = total - first.setdefault(pid, total)
                 if any(
-                    found.status == psutil.CONN_ESTABLISHED and found.laddr and found.laddr.port == port
+                    found.status == psutil.CONN_ESTABLISHED and getattr(found.laddr, "port", None) == port
                     for found in process.net_connections("tcp")
                 ):
                     seen.connected.add(pid)
