@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from grader.load.plan import PAGE_SIZE, Arrival, Catalogue, ExpectedEvent, PlannedOrder
 
@@ -126,12 +126,14 @@ class Shop:
     # -- requests ------------------------------------------------------------------------------------------
 
     def _list_call(self, arrival: Arrival) -> Call:
-        if arrival.follow and self._pages:
-            page = self._pages[int(arrival.pick * len(self._pages))]
-            return Call(f"/events?limit={PAGE_SIZE}&cursor={quote(page.cursor, safe='')}", page=page)
-        if arrival.city is not None:
-            return Call(f"/events?limit={PAGE_SIZE}&city={quote(arrival.city, safe='')}")
-        return Call(f"/events?limit={PAGE_SIZE}")
+        page = self._pages[int(arrival.pick * len(self._pages))] if arrival.follow and self._pages else None
+        city = page.city if page else arrival.city
+        query = {"limit": str(PAGE_SIZE)}
+        if city is not None:
+            query["city"] = city
+        if page is not None:
+            query["cursor"] = page.cursor
+        return Call(f"/events?{urlencode(query)}", page=page)
 
     def _pick_order(self, arrival: Arrival) -> KnownOrder | None:
         known = list(self.orders.values())
