@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from pydantic import JsonValue, ValidationError
 
+from devstack.faults import ledger
 from devstack.faults.model import Fault
 from devstack.faults.payments import parse_amount
 from devstack.faults.plan import Plan
@@ -112,6 +113,14 @@ def test_other_pairs_are_crossed_over_the_euro() -> None:
     assert rate(1, "USD", "EUR") == (1 / rate(1, "EUR", "USD")).quantize(Decimal("0.000001"))
     with pytest.raises(KeyError):
         rate(1, "XXX", "XXX")
+
+
+def test_a_full_ledger_counts_what_it_does_not_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MAX_CALLS", 2)
+    book = ledger.Book(epoch=0)
+    for _ in range(3):
+        book.record(ledger.Call("risk", "assess", 1, 0.0, "POST", "/", {}, None, None, "a"), 10)
+    assert (len(book.calls), book.calls_dropped) == (2, 1)
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:
