@@ -11,6 +11,11 @@ from pydantic import JsonValue
 from devstack.artifacts import Artifact, Charge, Exchange, Ledger
 from grader.answers import order_id_of, order_status_of
 from grader.checks.reading import field
+from grader.judge import Judge
+
+MONEY = (
+    "contract: confirmed ⇔ exactly one unrefunded charge of exactly the total, any other final status ⇔ none"
+)
 
 _REFUSED = frozenset({400, 402, 403, 404, 409, 422})
 
@@ -89,17 +94,27 @@ def recorded(artifact: Artifact, prefix: str) -> list[Exchange]:
     ]
 
 
-def money_faults(orders: Sequence[Purchase], ledger: Ledger) -> list[str]:
-    """What is wrong between the orders and the charges, a sentence each.
+def judge_money(judge: Judge, orders: Sequence[Purchase], ledger: Ledger, *, strays: bool) -> None:
+    """Orders and charges must agree. ``strays``: ``orders`` are all there were, so no other charge may exist."""
+    faults = money_faults(orders, ledger) + (stray_charges(orders, ledger) if strays else [])
+    judge.true("every order and the money agree", not faults, "; ".join(faults[:3]), source=MONEY)
+    charges = tuple(charge for order in orders for charge in order.charges_in(ledger))
+    judge.evidence(Ledger(taken_s=ledger.taken_s, charges=charges), name="charges")
 
-    Contract: confirmed ⇔ exactly one unrefunded charge of exactly ``total``; any other final status ⇔ none.
-    """
-    found = [fault for order in orders if (fault := _money_fault(order, ledger))]
+
+def money_faults(orders: Sequence[Purchase], ledger: Ledger) -> list[str]:
+    """What is wrong between the orders and their charges, a sentence each."""
+    return [fault for order in orders if (fault := _money_fault(order, ledger))]
+
+
+def stray_charges(orders: Sequence[Purchase], ledger: Ledger) -> list[str]:
+    """Unrefunded charges that belong to none of ``orders``, a sentence each."""
     owned = {charge.charge_id for order in orders for charge in order.charges_in(ledger)}
-    stray = [
-        charge for charge in ledger.charges if charge.status == "captured" and charge.charge_id not in owned
+    return [
+        f"charge {charge.charge_id} belongs to no order that was placed"
+        for charge in ledger.charges
+        if charge.status == "captured" and charge.charge_id not in owned
     ]
-    return found + [f"charge {charge.charge_id} belongs to no order that was placed" for charge in stray]
 
 
 def _money_fault(order: Purchase, ledger: Ledger) -> str | None:

@@ -26,16 +26,22 @@ async def drive(stage: Stage) -> None:
     control = new_order(stage, event.id)
     orders, answers = [control], [await send_order(stage, "control", control)]
     require_an_answer(answers, "one order was placed")
+    stage.fact("phases-driven", 0)
     # The late answers come last: they outlive their phase, and would meet the faults of the next one.
-    for name, fault, count in (
-        ("answer-lost", _first_charge("drop-after"), 4),
-        ("charge-refused", _first_charge("status", status=502), 2),
-        ("answer-late", _first_charge("latency", seconds=8), 2),
+    for number, (name, fault, count) in enumerate(
+        (
+            ("answer-lost", _first_charge("drop-after"), 4),
+            ("charge-refused", _first_charge("status", status=502), 2),
+            ("answer-late", _first_charge("latency", seconds=8), 2),
+        ),
+        start=1,
     ):
         placed, received = await _phase(stage, name, fault, event.id, count)
         orders += placed
         answers += received
-        require_an_answer(received, f"payments had the fault {fault.kind}")
+        stage.fact("phases-driven", number)
+        if all(answer.status is None for answer in received):
+            break
     await stage.world.faults.clear_faults()
     await settle_all(stage, "settled", orders, answers, within_s=SETTLE_S)
     await stage.ledger()
