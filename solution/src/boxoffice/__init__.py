@@ -1,0 +1,1 @@
+"""Box office: sells tickets when a popular show goes on sale."""

@@ -1,0 +1,1 @@
+"""Events as buyers see them: the list and one event."""

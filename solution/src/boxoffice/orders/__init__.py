@@ -1,0 +1,1 @@
+"""Orders: placing, paying, settling and showing them."""

@@ -1,0 +1,1 @@
+"""Signed tickets of confirmed orders."""
