@@ -24,8 +24,8 @@ READS_FLOOR_S = 0.36
 """Contract: reads p95 ≤ 300 ms beside tickets and a sales report, both of which are in the mix; plus 20 %."""
 
 ORDERS_FLOOR_S = 1.0
-"""Contract: 40 orders on one event, payments taking 500 ms, are answered within 6 s: 150 ms each if they shared
-a queue. Here risk and payments take 0.2 s and orders come 3 a second, so none has to wait for another."""
+"""Risk and payments take 0.2 s, a rate 0.05 s, ten database round trips 0.02 s, and at 3 orders a second none has
+to wait for another: more than three times that is waiting of the service's own making."""
 
 SLOWDOWN_LIMIT = 3.0
 """p95 of two equal services side by side differs by up to 45 % between runs; a queue makes it tens of times."""
@@ -138,7 +138,7 @@ def test_load_latency(load: Artifact, judge: Judge) -> None:
     submission, solution = figures(load, "submission"), figures(load, "solution")
     for group, floor_s, what in (
         ("reads", READS_FLOOR_S, "contract 300 ms + 20 %"),
-        ("orders", ORDERS_FLOOR_S, "upstreams take 0.2 s; 1 s leaves 5 ×"),
+        ("orders", ORDERS_FLOOR_S, "the upstreams take 0.2 s; the rest is the service"),
     ):
         limit_s = max(floor_s, SLOWDOWN_LIMIT * solution.p95(group))
         judge.graded(

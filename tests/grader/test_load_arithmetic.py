@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from typing import Any
+
+from grader.load.arithmetic import measured, requests_csv, seconds_csv, summary
+from grader.load.plan import Arrival
+from grader.load.result import Outcome
+
+START_S = 1000.0
+
+
+def outcome(number: int, latency_s: float, **more: Any) -> Outcome:
+    due_s = START_S + number
+    fields = {"endpoint": "list", "sent_s": due_s, "ended_s": due_s + latency_s, "status": 200, **more}
+    return Outcome(number=number, due_s=due_s, **fields)
+
+
+def test_requests_of_the_warm_up_do_not_count() -> None:
+    arrivals = [Arrival(number=number, due_s=number, endpoint="list") for number in range(6)]
+    outcomes = [outcome(number, 0.1) for number in range(6)]
+    assert [found.number for found in measured(outcomes, arrivals, warm_up_s=4)] == [4, 5]
+
+
+def test_latency_counts_from_the_instant_at_which_the_request_was_due() -> None:
+    late = outcome(1, 0.4, sent_s=START_S + 1.3)
+    assert summary([late], timeout_s=10, cpu_s=1)["p50_s"] == 0.4
+
+
+def test_a_failed_request_counts_as_long_as_its_client_would_have_waited() -> None:
+    outcomes = [outcome(1, 0.01, failure="status-500"), outcome(2, 0.02), outcome(3, 0.03)]
+    figures = summary(outcomes, timeout_s=10, cpu_s=3)
+    assert (figures["p50_s"], figures["p95_s"]) == (0.03, 10)
+    assert (figures["offered"], figures["correct"]) == (3, 2)
+    assert figures["failed_by_kind"] == {"status-500": 1}
+    assert figures["cpu_per_correct_request_s"] == 1.5
+
+
+def test_endpoints_and_groups_have_their_own_figures() -> None:
+    outcomes = [
+        outcome(1, 0.1),
+        outcome(2, 0.2, endpoint="detail"),
+        outcome(3, 0.9, endpoint="order", failure="timeout", ended_s=None, status=None),
+    ]
+    figures: Any = summary(outcomes, timeout_s=10, cpu_s=1)
+    assert set(figures["by_endpoint"]) == {"list", "detail", "order"}
+    assert figures["by_group"]["reads"] == {
+        "count": 2, "failed": 0, "p50_s": 0.1, "p95_s": 0.2, "p99_s": 0.2,
+    }  # fmt: skip
+    assert figures["by_group"]["orders"]["p95_s"] == 10
+
+
+def test_without_a_right_answer_there_is_no_cost_per_answer() -> None:
+    figures: Any = summary([outcome(1, 0.1, failure="refused")], timeout_s=10, cpu_s=1)
+    assert figures["cpu_per_correct_request_s"] is None
+    assert figures["by_group"]["orders"]["p95_s"] is None
+
+
+def test_the_series_are_told_per_request_and_per_second() -> None:
+    outcomes = {
+        "submission": [outcome(1, 0.25), outcome(2, 0.1, failure="not-sent", sent_s=None, ended_s=None)]
+    }
+    assert requests_csv(outcomes, start_s=START_S).splitlines() == [
+        "arm,number,endpoint,due_s,sent_s,ended_s,status,failure",
+        "submission,1,list,1.0000,1.0000,1.2500,200,",
+        "submission,2,list,2.0000,,,200,not-sent",
+    ]
+    assert seconds_csv(outcomes, start_s=START_S, timeout_s=10).splitlines() == [
+        "arm,second,offered,correct,p50_s,p95_s",
+        "submission,1,1,1,0.25,0.25",
+        "submission,2,1,0,10,10",
+    ]
