@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import shutil
 from pathlib import Path
-from typing import Literal
 
 from devstack.artifacts import Artifact, Outcome
 from devstack.errors import ServiceError
@@ -31,6 +30,8 @@ async def drive(
     A service that never started is ``blocked``; one that died later, or used up the scenario's time, is
     ``cut-short``; any other exception is ``trouble``, ours. ``directory`` keeps the service's log.
     """
+    task = asyncio.current_task()
+    assert task is not None
     recorder = Recorder()
     outcome = Outcome()
     log_tail = ""
@@ -45,24 +46,20 @@ async def drive(
                 with contextlib.suppress(OSError):
                     log_tail = _tail(world.log)
     except Exception as error:
+        if task.cancelling():
+            # What fails while everything is torn down must not hide that we were told to stop.
+            raise asyncio.CancelledError from error
         outcome = _trouble(error)
     _keep_log_only(directory)
     return recorder.artifact(scenario.name, attempt, outcome, log_tail)
 
 
 async def _drive_within_budget(stage: Stage) -> Outcome:
-    budget_s = stage.scenario.budget_s
-    outcome = Outcome()
-    try:
-        async with asyncio.timeout(budget_s) as budget:
-            try:
-                await stage.scenario.drive(stage)
-            except* ServiceError as group:
-                outcome = _stopped(_first(group), stage)
-    except TimeoutError as error:
-        if not budget.expired():
-            return _trouble(error)
-        outcome = Outcome(kind="cut-short", reason=f"the scenario's {budget_s:.0f} s were used up")
+    outcome = await _outcome(stage)
+    if stage.started and stage.service.died and outcome.kind in ("completed", "trouble"):
+        # Whatever else went wrong then, this is why.
+        message = f"the service ended with status {stage.service.returncode} while it was being driven"
+        outcome = Outcome(kind="cut-short", reason=_with_last_line(message, stage))
     if outcome.kind == "cut-short":
         # What reached the upstreams is evidence also for a scenario that did not come to its end.
         with contextlib.suppress(Exception):
@@ -70,15 +67,27 @@ async def _drive_within_budget(stage: Stage) -> Outcome:
     return outcome
 
 
-def _first(group: BaseExceptionGroup[ServiceError]) -> ServiceError:
+async def _outcome(stage: Stage) -> Outcome:
+    budget_s = stage.scenario.budget_s
+    try:
+        async with asyncio.timeout(budget_s) as budget:
+            await stage.scenario.drive(stage)
+    except TimeoutError as error:
+        if not budget.expired():
+            return _trouble(error)
+        return Outcome(kind="cut-short", reason=f"the scenario's {budget_s:.0f} s were used up")
+    except Exception as error:
+        first = _first(error)
+        if not isinstance(first, ServiceError):
+            return _trouble(first)
+        reason = _with_last_line(str(first), stage)
+        return Outcome(kind="cut-short" if stage.started else "blocked", reason=reason)
+    return Outcome()
+
+
+def _first(error: Exception) -> Exception:
     """What happened first, where requests side by side met the same end."""
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _stopped(error: ServiceError, stage: Stage) -> Outcome:
-    kind: Literal["cut-short", "blocked"] = "cut-short" if stage.started else "blocked"
-    return Outcome(kind=kind, reason=_with_last_line(str(error), stage))
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
 def _trouble(error: BaseException) -> Outcome:
