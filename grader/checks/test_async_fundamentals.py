@@ -32,7 +32,7 @@ def test_event_loop_slow_database(slow_database: Artifact, judge: Judge) -> None
     worst = slowest(reads)
     if worst is not None:
         judge.at_most(
-            "slowest of 8 parallel reads",
+            "slowest of the parallel reads",
             worst.elapsed_s,
             READ_DEADLINE_S,
             unit="s",
@@ -42,13 +42,13 @@ def test_event_loop_slow_database(slow_database: Artifact, judge: Judge) -> None
     judge.at_least(
         "reads answered 200, or 503 within their deadline",
         sum(read.status in (200, 429, 502, 503, 504) for read in reads),
-        8,
+        len(reads),
         source="contract: a read answers ≤ 3 s whatever the database does",
     )
     judge.at_least(
         "reads answered 200",
         sum(read.ok for read in reads),
-        4,
+        len(reads) // 2,
         source="0.4 s per round trip is slow, not dead",
     )
 

@@ -10,11 +10,15 @@ ROUND_TRIP_S = 0.4
 """Five round trips still fit the contract's 3 s for a read; a loop that waits for one misses 300 ms at once."""
 
 PARALLEL_READS = 8
+ROUNDS = 3
+"""Enough heartbeats for a percentile; a service that fails needs no more than the first."""
+
+HOPELESS_ROUND_S = 8.0
 WARM_UP_READS = 8
 
 
 async def drive(stage: Stage) -> None:
-    """Eight parallel reads behind slow round trips, with a heartbeat beside them."""
+    """Eight parallel reads behind slow round trips, three times, with a heartbeat beside them."""
     await stage.start()
     events = stage.world.live.open_events(minimum_seats=300)
     warm = [stage.get("warm", f"/events/{events[number].id}", fresh=True) for number in range(WARM_UP_READS)]
@@ -29,7 +33,11 @@ async def drive(stage: Stage) -> None:
             f"/events/{events[number].id}" if number % 2 else "/events?limit=5"
             for number in range(PARALLEL_READS)
         ]
-        await asyncio.gather(*(stage.get("reads", path, fresh=True, timeout_s=20) for path in paths))
+        for _ in range(ROUNDS):
+            begun = stage.now()
+            await asyncio.gather(*(stage.get("reads", path, fresh=True, timeout_s=20) for path in paths))
+            if stage.now() - begun > HOPELESS_ROUND_S:
+                break
         stage.fact("until-s", stage.now())
 
 
