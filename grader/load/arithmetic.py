@@ -17,30 +17,37 @@ GROUPS: Mapping[str, tuple[str, ...]] = {"reads": ("list", "detail"), "orders": 
 """Endpoints whose latency is judged together."""
 
 
-def measured(outcomes: Iterable[Outcome], arrivals: Iterable[Arrival], *, warm_up_s: float) -> list[Outcome]:
-    """The outcomes that count, the same requests for every service: those planned for after the warm-up."""
-    counted = {arrival.number for arrival in arrivals if arrival.due_s >= warm_up_s}
+def due_from(outcomes: Iterable[Outcome], arrivals: Iterable[Arrival], since_s: float) -> list[Outcome]:
+    """The outcomes of arrivals planned for ``since_s`` or later: the same requests for every service."""
+    counted = {arrival.number for arrival in arrivals if arrival.due_s >= since_s}
     return [outcome for outcome in outcomes if outcome.number in counted]
 
 
-def summary(outcomes: Sequence[Outcome], *, timeout_s: float, cpu_s: float) -> dict[str, JsonValue]:
-    """The figures of one service: counts, latency in seconds, CPU seconds in all and per right answer.
+def summary(outcomes: Sequence[Outcome], *, timeout_s: float) -> dict[str, JsonValue]:
+    """The figures of one service: counts, and latency in seconds.
 
     A failed request counts in the percentiles as long as its client would have waited (``timeout_s``), so that
-    failing fast is never a good latency. ``cpu_per_correct_request_s`` is ``None`` without a right answer.
+    failing fast is never a good latency.
     """
     failed = Counter(outcome.failure for outcome in outcomes if outcome.failure is not None)
-    correct = len(outcomes) - failed.total()
     endpoints = sorted({outcome.endpoint for outcome in outcomes})
     return {
         "offered": len(outcomes),
         "sent": sum(outcome.sent_s is not None for outcome in outcomes),
-        "correct": correct,
+        "correct": len(outcomes) - failed.total(),
         "failed_by_kind": {str(kind): count for kind, count in sorted(failed.items())},
         **percentiles(outcomes, timeout_s=timeout_s),
         "by_endpoint": {name: _group(outcomes, (name,), timeout_s) for name in endpoints},
         "by_group": {name: _group(outcomes, members, timeout_s) for name, members in GROUPS.items()},
+    }
+
+
+def cost(outcomes: Sequence[Outcome], *, cpu_s: float) -> dict[str, JsonValue]:
+    """CPU seconds of a window, and of each of the requests in it that were answered right (``None`` without any)."""
+    correct = sum(outcome.failure is None for outcome in outcomes)
+    return {
         "cpu_s": round(cpu_s, 3),
+        "cpu_requests": correct,
         "cpu_per_correct_request_s": round(cpu_s / correct, 6) if correct else None,
     }
 

@@ -123,7 +123,11 @@ async def _talk(shop: RightShop | None, reader: asyncio.StreamReader, writer: as
             assert request is not None
             status, kind, content = shop.answer(request.target.decode(), body)
             headers = [("Content-Type", kind), ("Content-Length", str(len(content)))]
-            for out in (h11.Response(status_code=status, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
+            for out in (
+                h11.Response(status_code=status, headers=headers),
+                h11.Data(data=content),
+                h11.EndOfMessage(),
+            ):
                 writer.write(connection.send(out) or b"")
             await writer.drain()
             connection.start_next_cycle()

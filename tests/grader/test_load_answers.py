@@ -16,7 +16,7 @@ from tests.grader.load_shop import RightShop
 
 LIVE = LiveData.from_seed(5, dt.datetime(2026, 1, 5, 12, tzinfo=dt.UTC))
 EXPECTED = catalogue(LIVE, [ExpectedDay(day="2025-03-01", tickets=3, gross="36.30", orders=2)])
-ARRIVALS = schedule(LIVE, {currency: Decimal("1.0937") for currency in CURRENCIES}, seed=5, duration_s=12)
+ARRIVALS = schedule(LIVE, {currency: Decimal("1.0937") for currency in CURRENCIES}, seed=5)
 
 
 class Visit:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from grader.load.arithmetic import measured, requests_csv, seconds_csv, summary
+from grader.load.arithmetic import cost, due_from, requests_csv, seconds_csv, summary
 from grader.load.plan import Arrival
 from grader.load.result import Outcome
 
@@ -18,21 +18,26 @@ def outcome(number: int, latency_s: float, **more: Any) -> Outcome:
 def test_requests_of_the_warm_up_do_not_count() -> None:
     arrivals = [Arrival(number=number, due_s=number, endpoint="list") for number in range(6)]
     outcomes = [outcome(number, 0.1) for number in range(6)]
-    assert [found.number for found in measured(outcomes, arrivals, warm_up_s=4)] == [4, 5]
+    assert [found.number for found in due_from(outcomes, arrivals, 4)] == [4, 5]
 
 
 def test_latency_counts_from_the_instant_at_which_the_request_was_due() -> None:
     late = outcome(1, 0.4, sent_s=START_S + 1.3)
-    assert summary([late], timeout_s=10, cpu_s=1)["p50_s"] == 0.4
+    assert summary([late], timeout_s=10)["p50_s"] == 0.4
 
 
 def test_a_failed_request_counts_as_long_as_its_client_would_have_waited() -> None:
     outcomes = [outcome(1, 0.01, failure="status-500"), outcome(2, 0.02), outcome(3, 0.03)]
-    figures = summary(outcomes, timeout_s=10, cpu_s=3)
+    figures = summary(outcomes, timeout_s=10)
     assert (figures["p50_s"], figures["p95_s"]) == (0.03, 10)
     assert (figures["offered"], figures["correct"]) == (3, 2)
     assert figures["failed_by_kind"] == {"status-500": 1}
-    assert figures["cpu_per_correct_request_s"] == 1.5
+
+
+def test_cpu_time_is_shared_out_among_the_right_answers() -> None:
+    outcomes = [outcome(1, 0.01, failure="status-500"), outcome(2, 0.02), outcome(3, 0.03)]
+    figures = cost(outcomes, cpu_s=3)
+    assert figures == {"cpu_s": 3, "cpu_requests": 2, "cpu_per_correct_request_s": 1.5}
 
 
 def test_endpoints_and_groups_have_their_own_figures() -> None:
@@ -41,7 +46,7 @@ def test_endpoints_and_groups_have_their_own_figures() -> None:
         outcome(2, 0.2, endpoint="detail"),
         outcome(3, 0.9, endpoint="order", failure="timeout", ended_s=None, status=None),
     ]
-    figures: Any = summary(outcomes, timeout_s=10, cpu_s=1)
+    figures: Any = summary(outcomes, timeout_s=10)
     assert set(figures["by_endpoint"]) == {"list", "detail", "order"}
     assert figures["by_group"]["reads"] == {
         "count": 2, "failed": 0, "p50_s": 0.1, "p95_s": 0.2, "p99_s": 0.2,
@@ -50,8 +55,9 @@ def test_endpoints_and_groups_have_their_own_figures() -> None:
 
 
 def test_without_a_right_answer_there_is_no_cost_per_answer() -> None:
-    figures: Any = summary([outcome(1, 0.1, failure="refused")], timeout_s=10, cpu_s=1)
-    assert figures["cpu_per_correct_request_s"] is None
+    refused = [outcome(1, 0.1, failure="refused")]
+    assert cost(refused, cpu_s=1)["cpu_per_correct_request_s"] is None
+    figures: Any = summary(refused, timeout_s=10)
     assert figures["by_group"]["orders"]["p95_s"] is None
 
 

@@ -26,7 +26,7 @@ def traffic() -> tuple[tuple[Arrival, ...], Catalogue]:
     live = LiveData.from_seed(3, dt.datetime(2026, 1, 5, 12, tzinfo=dt.UTC))
     rates = {currency: Decimal("1.1003") for currency in CURRENCIES}
     days = [ExpectedDay(day="2025-03-01", tickets=3, gross="36.30", orders=2)]
-    return schedule(live, rates, seed=3, duration_s=4), catalogue(live, days)
+    return schedule(live, rates, seed=3)[:100], catalogue(live, days)
 
 
 def right_shop(arrivals: tuple[Arrival, ...], expected: Catalogue) -> RightShop:
@@ -62,7 +62,7 @@ async def test_a_right_service_is_right_beside_one_that_hangs_and_one_that_is_go
             arrivals=hurried,
             catalogue=expected,
             warm_up_s=0.2,
-            measured_s=0.8,
+            end_s=1,
             drain_s=2,
             timeout_s=0.5,
             users_per_arm=8,
@@ -72,7 +72,7 @@ async def test_a_right_service_is_right_beside_one_that_hangs_and_one_that_is_go
             result = await running.result()
 
     def failures(arm: str) -> Counter[str]:
-        counted = arithmetic.measured(result.outcomes[arm], hurried, warm_up_s=0.2)
+        counted = arithmetic.due_from(result.outcomes[arm], hurried, plan.warm_up_s)
         return Counter(outcome.failure for outcome in counted if outcome.failure is not None)
 
     assert result.start_s == start_s
@@ -116,7 +116,7 @@ async def test_a_generator_that_is_given_up_leaves_no_process(
 
 async def test_a_generator_that_breaks_is_trouble_and_not_a_verdict(tmp_path: Path) -> None:
     plan = LoadPlan(
-        arms=(), arrivals=(), catalogue=Catalogue(events=(), sales=()), measured_s=0, warm_up_s=0, drain_s=0
+        arms=(), arrivals=(), catalogue=Catalogue(events=(), sales=()), end_s=0, warm_up_s=0, drain_s=0
     )
     async with generator(plan, tmp_path) as running:
         await running.started()

@@ -10,10 +10,14 @@ import pytest
 from devstack.seed import LiveData
 from grader.load.plan import (
     CURRENCIES,
-    DECK,
     FIRST_ORDER_READ_S,
+    MAIN_DECK,
+    MIXED_DECK,
     RATE_PER_S,
+    TICKETS_SETTLE_S,
     Arrival,
+    LoadPlan,
+    catalogue,
     schedule,
     side_by_side,
     total_of,
@@ -36,13 +40,21 @@ def test_the_same_seed_gives_the_same_traffic_and_another_seed_another(
 
 
 def test_the_offered_rate_and_the_mix_are_exact(arrivals: tuple[Arrival, ...]) -> None:
-    assert len(arrivals) == 29 * RATE_PER_S
+    assert len(arrivals) == 28 * RATE_PER_S
     per_second = Counter(int(arrival.due_s) for arrival in arrivals)
     assert set(per_second.values()) == {RATE_PER_S}
     assert all(earlier.due_s < later.due_s for earlier, later in itertools.pairwise(arrivals))
-    assert Counter(arrival.endpoint for arrival in arrivals[100:700]) == {
-        endpoint: 6 * count for endpoint, count in DECK.items()
+    for first, deck in ((100, MIXED_DECK), (400, MAIN_DECK)):
+        found = Counter(arrival.endpoint for arrival in arrivals[first : first + 300])
+        assert found == {endpoint: 3 * count for endpoint, count in deck.items()}
+
+
+def test_no_ticket_or_report_is_due_while_cpu_time_is_counted(arrivals: tuple[Arrival, ...]) -> None:
+    plan = LoadPlan(arms=(), arrivals=arrivals, catalogue=catalogue(LIVE, []))
+    costed = {
+        arrival.endpoint for arrival in arrivals if arrival.due_s >= plan.costed_from_s - TICKETS_SETTLE_S
     }
+    assert costed == set(MAIN_DECK)
 
 
 def test_orders_are_placed_before_any_is_read(arrivals: tuple[Arrival, ...]) -> None:
