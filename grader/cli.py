@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+import traceback
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import click
 import typer
 from rich.console import Console
 
@@ -27,7 +28,6 @@ from grader.text import one_line
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Grade box-office submissions: drive them, judge the record, say why.",
 )
@@ -68,9 +68,9 @@ def run_command(
         postgres_bin=postgres_bin,
     )
     errors = Console(stderr=True, highlight=False)
-    errors.print(NO_SANDBOX, style="bold white on red")
+    errors.print(NO_SANDBOX, style="bold white on red", soft_wrap=True)
     with RunView() as view:
-        scorecard = _interruptible(run(request, view))
+        scorecard = _interruptible(run(request, view), lambda: view.phase("stopping everything"))
     _finish(scorecard, request.out, fail_under)
 
 
@@ -106,47 +106,78 @@ def _finish(scorecard: Scorecard, out: Path, fail_under: float) -> None:
     raise typer.Exit(exit_code(scorecard, fail_under))
 
 
-def _interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work``; Ctrl-C and SIGTERM cancel it, so that everything it started is torn down before we leave."""
+def _interruptible(work: Coroutine[Any, Any, T], stopping: Callable[[], None] = lambda: None) -> T:
+    """Run ``work``; Ctrl-C and SIGTERM cancel it, so that everything it started is torn down before we leave.
+
+    ``stopping`` is called at the first of them; further ones change nothing, because tearing down takes seconds
+    only, and what is left half torn down would go on. Raises KeyboardInterrupt then, whatever else went wrong.
+    """
+    stopped = False
 
     async def guarded() -> T:
         task = asyncio.current_task()
         assert task is not None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
+
+        def stop() -> None:
+            nonlocal stopped
+            if not stopped:
+                stopped = True
+                task.cancel()
+                stopping()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: the run goes on without its terminal
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         return await work
 
     try:
         return asyncio.run(guarded())
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-    except BaseExceptionGroup as group:
-        # Several scenarios failed together: the first says why.
-        raise group.exceptions[0] from None
+    except BaseException as error:
+        if stopped:
+            raise KeyboardInterrupt from error
+        if isinstance(error, BaseExceptionGroup):
+            # Several scenarios failed together: the first says why.
+            raise error.exceptions[0] from None
+        raise
 
 
 def main() -> None:
     """Entry point of the console script: errors are one line, with the exit code of their kind."""
-    code: int
-    try:
-        code = app(standalone_mode=False) or ExitCode.GRADED
-    except click.exceptions.Exit as ending:
-        code = ending.exit_code
-    except click.ClickException as error:
-        code = _fail(f"{error.format_message()} (see grader --help)", ExitCode.USAGE)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        code = _fail("interrupted; everything that ran has been stopped", ExitCode.INTERRUPTED)
-    except GraderError as error:
-        code = _fail(str(error), error.exit_code)
-    except DevstackError as error:
-        code = _fail(str(error), ExitCode.UNDECIDED)
-    except OSError as error:
-        code = _fail(f"{error.strerror or error}: {error.filename or 'this machine'}", ExitCode.UNDECIDED)
+    code = _exit_code(sys.argv[1:] or ["--help"])
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     # Threads of a library must not keep a finished run alive.
-    os._exit(int(code)) if code == ExitCode.INTERRUPTED else sys.exit(int(code))
+    os._exit(code) if code == ExitCode.INTERRUPTED else sys.exit(code)
+
+
+def _exit_code(arguments: list[str]) -> int:
+    try:
+        code: int = app(arguments, standalone_mode=False) or ExitCode.GRADED
+    except typer.TyperException as error:
+        return _fail(f"{error.format_message()} (see grader --help)", ExitCode.USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        code = ExitCode.INTERRUPTED
+    except GraderError as error:
+        return _fail(str(error), error.exit_code)
+    except DevstackError as error:
+        return _fail(str(error), ExitCode.UNDECIDED)
+    except OSError as error:
+        return _fail(_told(error), ExitCode.UNDECIDED)
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+        return _fail(f"a defect of the grader, please report it: {reason}", ExitCode.UNDECIDED)
+    if code == ExitCode.INTERRUPTED:
+        return _fail("interrupted; everything that ran has been stopped", ExitCode.INTERRUPTED)
+    return code
+
+
+def _told(error: OSError) -> str:
+    """What the machine refused, where, and what to do."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    step = "make room there" if full else "see whether it can be read and written (grader doctor helps)"
+    return f"{error.strerror or error}: {error.filename or 'this machine'}; {step}"
 
 
 def _fail(message: str, code: ExitCode) -> ExitCode:

@@ -17,7 +17,7 @@ from devstack.postgres import Cluster
 from devstack.postgres_binaries import find_binaries
 from grader.checks import collect_checks
 from grader.errors import GraderError
-from grader.pipeline import MINIMUM_FREE_BYTES, python_is_supported
+from grader.pipeline import MINIMUM_FREE_BYTES
 from grader.rubric import load_rubric, validate_rubric
 
 
@@ -35,7 +35,7 @@ async def examine(postgres_bin: Path | None) -> list[Finding]:
     free = shutil.disk_usage(cache_directory()).free
     cores = psutil.cpu_count() or 1
     findings = [
-        Finding("Python", python_is_supported(), f"{sys.version.split()[0]} (3.11 or newer is needed)"),
+        Finding("Python", sys.version_info >= (3, 11), f"{sys.version.split()[0]} (3.11 or newer is needed)"),
         Finding("cores", cores >= 2, f"{cores} (2 or more are needed: the load runs beside the service)"),
         Finding("disk", free > MINIMUM_FREE_BYTES, f"{free // 10**6} MB free at {cache_directory()}"),
         _rubric(),

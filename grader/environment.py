@@ -47,11 +47,13 @@ def check_dependencies(source: Path, lock: Path) -> None:
         raise SubmissionRefused("pyproject.toml is missing: restore it from the exercise")
     try:
         table = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
-        dependencies = table.get("dependencies", [])
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise SubmissionRefused(f"pyproject.toml cannot be read: {error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SubmissionRefused(f"pyproject.toml cannot be read: {error}; correct it") from error
+    dependencies = table.get("dependencies", []) if isinstance(table, dict) else None
     if not isinstance(dependencies, list):
-        raise SubmissionRefused("pyproject.toml: [project] dependencies must be a list of strings")
+        raise SubmissionRefused(
+            "pyproject.toml: [project] dependencies must be a list of strings; correct it"
+        )
     versions = locked_versions(lock)
     for text in dependencies:
         _check_dependency(text, versions)
@@ -109,9 +111,11 @@ async def _install(lock: Path, home: Path) -> None:
             uv, "pip", "install", "--quiet", "--python", str(building / "bin" / "python"), "--require-hashes",
             "--only-binary", ":all:", "--compile-bytecode", "-r", str(lock),
         )  # fmt: skip
+        if not (home / "bin" / "python").exists():
+            shutil.rmtree(home, ignore_errors=True)  # its interpreter has gone from this machine
         try:
             building.rename(home)
-        except OSError:
+        except OSError:  # another run was faster
             if not (home / "bin" / "python").exists():
                 raise
     except OSError as error:

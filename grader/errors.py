@@ -8,6 +8,7 @@
     │   ├── UnknownCheck        no check or category of that name
     │   ├── RubricError         the rubric is broken, or does not fit the checks
     │   └── RunDirectoryError   not a run directory, or it cannot be written
+    ├── NoRoom                  the disk is too full for a run
     ├── EnvironmentFailed       the submission's dependencies could not be installed
     └── JudgingFailed           checks could not be collected or run
 
@@ -69,6 +70,10 @@ class RubricError(UsageError):
 
 class RunDirectoryError(UsageError):
     """Not a run directory, or it cannot be read or written."""
+
+
+class NoRoom(GraderError):
+    """The disk is too full for a run."""
 
 
 class EnvironmentFailed(GraderError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ SKIPPED_FOLDERS = frozenset(
         ".ruff_cache",
     }
 )
+OUR_FOLDERS = frozenset({"runs"})
+"""At the root only: where runs of the grader go that were started inside the submission."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,8 @@ class Intake:
     files: int
 
 
-def take_in(path: Path, destination: Path) -> Intake:
-    """Copy the submission at ``path`` to ``destination``.
-
-    Raises UsageError if there is nothing there, SubmissionRefused if it is not a gradable box office.
-    """
+def require_box_office(path: Path) -> None:
+    """Look at ``path`` before anything is made for it. Raises UsageError unless it is a folder with the package."""
     if not path.exists():
         raise UsageError(f"there is no submission at {path}: pass the folder that holds src/boxoffice")
     if not path.is_dir():
@@ -52,26 +50,63 @@ def take_in(path: Path, destination: Path) -> Intake:
         raise UsageError(
             f"{path} is not a box office: there is no package at src/boxoffice; pass the submission's root folder"
         )
+
+
+def take_in(path: Path, destination: Path) -> Intake:
+    """Copy the submission at ``path`` to ``destination``.
+
+    Raises UsageError if there is nothing there, SubmissionRefused if it is not a gradable box office.
+    """
+    require_box_office(path)
     files = _list_files(path)
     digest = hashlib.sha256()
     for relative in files:
         target = destination / relative
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path / relative, target, follow_symlinks=False)
-        content = target.read_bytes()
+        content = _read(path / relative, relative)
+        target.write_bytes(content)
+        target.chmod(0o444)
         digest.update(f"{relative.as_posix()}\0{len(content)}\0".encode())
         digest.update(content)
-        target.chmod(0o444)
     _compare_frozen_migration(destination)
     return Intake(source=destination, digest=digest.hexdigest(), files=len(files))
+
+
+def _read(path: Path, relative: Path) -> bytes:
+    """The bytes of a file that may be exchanged for a link or grow while we look. Raises SubmissionRefused."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(relative, error) from error
+    if len(content) > MAX_BYTES:
+        raise _too_large()
+    return content
+
+
+def _too_large() -> SubmissionRefused:
+    return SubmissionRefused(
+        f"the submission has more than {MAX_FILES} files or {MAX_BYTES // 2**20} MiB: remove what is not source"
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> SubmissionRefused:
+    return SubmissionRefused(
+        f"{path} cannot be read ({error.strerror}): correct its permissions or remove it"
+    )
 
 
 def _list_files(root: Path) -> list[Path]:
     """Relative paths of the regular files, sorted. Raises SubmissionRefused at links, devices and excess."""
     found: list[Path] = []
     total = 0
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
+
+    def refuse(error: OSError) -> None:
+        raise _unreadable(Path(error.filename or root), error) from error
+
+    for folder, folders, names in os.walk(root, onerror=refuse):
+        skipped = SKIPPED_FOLDERS | OUR_FOLDERS if Path(folder) == root else SKIPPED_FOLDERS
+        folders[:] = sorted(name for name in folders if name not in skipped)
         for name in [*names, *folders]:
             path = Path(folder, name)
             relative = path.relative_to(root)
@@ -82,14 +117,12 @@ def _list_files(root: Path) -> list[Path]:
                 raise SubmissionRefused(
                     f"{relative} is not a regular file: replace links and devices by plain files"
                 )
-            if not str(relative).isprintable():
+            if not relative.as_posix().isprintable():
                 raise SubmissionRefused(f"{str(relative)!r} has control characters in its name: rename it")
             total += status.st_size
             found.append(relative)
             if len(found) > MAX_FILES or total > MAX_BYTES:
-                raise SubmissionRefused(
-                    f"the submission has more than {MAX_FILES} files or {MAX_BYTES // 2**20} MiB: remove what is not source"
-                )
+                raise _too_large()
     return sorted(found)
 
 

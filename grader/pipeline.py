@@ -7,19 +7,19 @@ import datetime as dt
 import platform
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import psutil
 
 from devstack.artifacts import Artifact, Outcome
 from devstack.errors import MigrationFailed
-from devstack.paths import kit_root
+from devstack.paths import CACHE_VARIABLE, cache_directory, kit_root
 from devstack.placement import LocalPlacement, Placement
 from devstack.postgres import Cluster
 from devstack.postgres_binaries import find_binaries
@@ -28,7 +28,7 @@ from devstack.world import Submission, WorldSettings
 from grader import environment, intake
 from grader.checks import collect_checks
 from grader.driving import drive
-from grader.errors import RunDirectoryError
+from grader.errors import NoRoom, RunDirectoryError
 from grader.judging import regrade
 from grader.model import Machine, RunLock, Scorecard
 from grader.paths import RunPaths, write_json, write_text
@@ -43,7 +43,10 @@ QUICK_LEAVES_OUT = frozenset(
 """Scenarios that mostly wait, and the load: what ``--quick`` does without."""
 
 MINIMUM_FREE_BYTES = 1_500_000_000
-"""Database copies of one run take 0.3–0.8 GB."""
+"""In the cache: the database copies of one run take 0.3–0.8 GB."""
+
+RECORD_BYTES = 200_000_000
+"""In the run directory: artifacts and logs take some 10 MB; a submission that floods its log 20 MB per scenario."""
 
 SIDE_BY_SIDE = 5
 """Waiting scenarios driven at the same time; each uses a few per cent of a core."""
@@ -81,6 +84,8 @@ async def run(request: RunRequest, view: RunView) -> Scorecard:
     rubric = load_rubric(request.rubric)
     validate_rubric(rubric, collect_checks())
     selection = _selection(rubric, request)
+    intake.require_box_office(request.submission)
+    _require_room(cache_directory(), MINIMUM_FREE_BYTES)
     paths = _make_run_directory(request.out)
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     async with AsyncExitStack() as stack:
@@ -144,16 +149,24 @@ def _make_run_directory(out: Path) -> RunPaths:
             raise RunDirectoryError(
                 f"{out} is not empty: choose another folder for --out, or remove it first"
             )
-        free = shutil.disk_usage(out).free
+        with TemporaryFile(dir=out):  # what cannot be written is told now, not after the driving
+            pass
     except OSError as error:
         raise RunDirectoryError(
             f"cannot use {out} for the run: {error.strerror}; choose another --out"
         ) from error
-    if free < MINIMUM_FREE_BYTES:
-        raise RunDirectoryError(
-            f"only {free // 10**6} MB are free at {out}: a run needs {MINIMUM_FREE_BYTES // 10**6} MB; make room"
-        )
+    _require_room(out, RECORD_BYTES)
     return RunPaths(out.resolve())
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    """Raises NoRoom when less than ``needed`` bytes are free where ``folder`` is."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise NoRoom(
+            f"only {free // 10**6} MB are free at {folder}, and a run needs {needed // 10**6} MB there",
+            hint=f"make room, or use another place with --out or {CACHE_VARIABLE}",
+        )
 
 
 def _machine() -> Machine:
@@ -278,8 +291,3 @@ def default_out(submission: Path) -> Path:
     """``runs/<time>-<name>`` below the current folder."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{stamp}-{submission.resolve().name}"
-
-
-def python_is_supported() -> bool:
-    """Whether this interpreter is new enough."""
-    return sys.version_info >= (3, 11)

@@ -105,9 +105,13 @@ def load_rubric(path: Path | None = None) -> Rubric:
         content = path.read_bytes()
         document = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
-        raise RubricError(f"cannot read the rubric {path}: {error.strerror}") from error
+        raise RubricError(
+            f"cannot read the rubric {path}: {error.strerror}", hint="leave --rubric out for the grader's own"
+        ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RubricError(f"rubric {path.name} is not TOML: {one_line(str(error))}") from error
+        raise RubricError(
+            f"rubric {path.name} is not TOML: {one_line(str(error))}", hint="correct it there"
+        ) from error
     try:
         rubric = Rubric.model_validate({**document, "digest": hashlib.sha256(content).hexdigest()})
     except ValidationError as error:
