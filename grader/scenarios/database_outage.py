@@ -8,6 +8,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from devstack.artifacts import Exchange, Heartbeat
+from grader.answers import PLACED
 from grader.scenarios.clients import new_order, require_an_answer, send_order
 from grader.scenarios.stage import Scenario, Stage
 
@@ -113,7 +114,7 @@ async def _recover(stage: Stage, event_id: int) -> None:
             await asyncio.sleep(0.05 if read.ok else 0.4)
         else:
             order = await send_order(stage, "orders-after", new_order(stage, event_id), timeout_s=RECOVERY_S)
-            bought = bought + 1 if order.status == 201 else 0
+            bought = bought + 1 if order.status in PLACED else 0
             await asyncio.sleep(0.0 if order.ok else 1.0)
 
 

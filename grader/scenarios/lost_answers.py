@@ -12,8 +12,8 @@ from grader.scenarios.stage import Scenario, Stage
 
 REPLAYS = 3
 REPLAY_PAUSE_S = 2.0
-PHASE_S = 16.0
-"""No client asks again later than this after its first attempt: one late answer and one replay fit in."""
+PHASE_S = 12.5
+"""No client asks again later than this: who waited in vain for its first answer is left to the end."""
 
 SETTLE_S = 30.0
 """Contract: money is judged 30 s after the last request or fault."""
