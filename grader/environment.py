@@ -119,7 +119,9 @@ async def _install(lock: Path, home: Path) -> None:
             if not (home / "bin" / "python").exists():
                 raise
     except OSError as error:
-        raise EnvironmentFailed(f"the service's packages could not be installed: {error}") from error
+        raise EnvironmentFailed(
+            f"the service's packages could not be installed in {home.parent}: {error.strerror}; make room there"
+        ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 

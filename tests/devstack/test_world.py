@@ -10,42 +10,22 @@ import pytest
 
 from devstack.artifacts import Upstream
 from devstack.errors import NeverReady, PostgresError, ServiceDied
-from devstack.placement import LocalPlacement
 from devstack.postgres import Cluster
-from devstack.seed import LiveData
-from devstack.world import Submission, World, WorldSettings
+from devstack.world import World, WorldSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 
 Settings = Callable[..., WorldSettings]
 
 
-@pytest.fixture
-def settings(
-    cluster: Cluster, template: str, live: LiveData, tiny_submission: Callable[..., Submission]
-) -> Settings:
-    def make(behaviour: str = "ok") -> WorldSettings:
-        return WorldSettings(
-            cluster=cluster,
-            template=template,
-            live=live,
-            placement=LocalPlacement(),
-            submission=tiny_submission(behaviour),
-            seed=7,
-            ticket_secret="s",
-            connection_budget=3,
-            environment={"KIT": "1"},
-        )
-
-    return make
-
-
 async def databases(cluster: Cluster) -> set[str]:
     return {name for (name,) in await cluster.fetch("SELECT datname FROM pg_database")}
 
 
-async def test_a_world_is_a_database_a_fault_server_and_a_service(settings: Settings, tmp_path: Path) -> None:
-    async with World(settings(), tmp_path / "world") as world:
+async def test_a_world_is_a_database_a_fault_server_and_a_service(
+    world_settings: Settings, tmp_path: Path
+) -> None:
+    async with World(world_settings(), tmp_path / "world") as world:
         service = await world.start_service(environment={"MORE": "2"})
         async with httpx.AsyncClient(base_url=service.base_url, trust_env=False) as client:
             given = (await client.get("/environment")).json()
@@ -66,10 +46,10 @@ async def test_a_world_is_a_database_a_fault_server_and_a_service(settings: Sett
 
 
 async def test_leaving_a_world_leaves_nothing_behind(
-    settings: Settings, cluster: Cluster, tmp_path: Path
+    world_settings: Settings, cluster: Cluster, tmp_path: Path
 ) -> None:
     before = await databases(cluster)
-    async with World(settings("forks-daemon"), tmp_path / "world") as world:
+    async with World(world_settings("forks-daemon"), tmp_path / "world") as world:
         service = await world.start_service()
         proxy, url = world.faults.proxy_port, service.base_url
         assert await databases(cluster) == before | {world.database.name}
@@ -82,7 +62,7 @@ async def test_leaving_a_world_leaves_nothing_behind(
 
 
 async def test_a_world_that_cannot_open_leaves_nothing_behind(
-    settings: Settings, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world_settings: Settings, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*_: object, **__: object) -> None:
         raise PostgresError("no stubs today")
@@ -90,17 +70,19 @@ async def test_a_world_that_cannot_open_leaves_nothing_behind(
     before = await databases(cluster)
     monkeypatch.setattr("devstack.faults.client.FaultServer.start", fails)
     with pytest.raises(PostgresError, match="no stubs today"):
-        async with World(settings(), tmp_path / "world"):
+        async with World(world_settings(), tmp_path / "world"):
             pytest.fail("the world opened")
     assert await databases(cluster) == before
 
 
-async def test_a_cancelled_world_is_torn_down(settings: Settings, cluster: Cluster, tmp_path: Path) -> None:
+async def test_a_cancelled_world_is_torn_down(
+    world_settings: Settings, cluster: Cluster, tmp_path: Path
+) -> None:
     before = await databases(cluster)
     started = asyncio.Event()
 
     async def live_in_it() -> None:
-        async with World(settings("ignores-sigterm"), tmp_path / "world") as world:
+        async with World(world_settings("ignores-sigterm"), tmp_path / "world") as world:
             await world.start_service()
             started.set()
             await asyncio.sleep(60)
@@ -113,22 +95,24 @@ async def test_a_cancelled_world_is_torn_down(settings: Settings, cluster: Clust
     assert await databases(cluster) == before
 
 
-async def test_a_port_that_somebody_took_is_replaced_once(settings: Settings, tmp_path: Path) -> None:
-    async with World(settings("port-in-use"), tmp_path / "world") as world:
+async def test_a_port_that_somebody_took_is_replaced_once(world_settings: Settings, tmp_path: Path) -> None:
+    async with World(world_settings("port-in-use"), tmp_path / "world") as world:
         service = await world.start_service()
         assert not service.died
         assert "Address already in use" in world.log.read_text()
         assert "Address already in use" not in service.log_text()
 
 
-async def test_a_service_whose_port_is_always_taken_is_told(settings: Settings, tmp_path: Path) -> None:
-    async with World(settings("port-always-in-use"), tmp_path / "world") as world:
+async def test_a_service_whose_port_is_always_taken_is_told(world_settings: Settings, tmp_path: Path) -> None:
+    async with World(world_settings("port-always-in-use"), tmp_path / "world") as world:
         with pytest.raises(ServiceDied, match="ended with status 1"):
             await world.start_service()
 
 
-async def test_a_service_that_does_not_get_ready_in_time_is_told(settings: Settings, tmp_path: Path) -> None:
-    async with World(settings("never-ready"), tmp_path / "world") as world:
+async def test_a_service_that_does_not_get_ready_in_time_is_told(
+    world_settings: Settings, tmp_path: Path
+) -> None:
+    async with World(world_settings("never-ready"), tmp_path / "world") as world:
         with pytest.raises(NeverReady, match="answered 503"):
             await world.start_service(ready_timeout_s=0.5)
         waiting = await world.start_service(wait=False)
