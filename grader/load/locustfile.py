@@ -63,11 +63,11 @@ class Arm:
         due_s = self.due(arrival)
         patience_s = due_s + self.plan.timeout_s - time.monotonic()
         if patience_s <= 0:
-            self._close(arrival, failure="not-sent")
+            self._close(arrival, failure="not-sent", ended_s=time.monotonic())
             return
         call = self.shop.call(arrival)
         if call is None:
-            self._close(arrival, failure="no-order")
+            self._close(arrival, failure="no-order", ended_s=time.monotonic())
             return
         sent_s = time.monotonic()
         self.open[arrival.number] = self.open[arrival.number].model_copy(

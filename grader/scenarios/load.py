@@ -69,6 +69,8 @@ HOPELESS_SETTLE_S = 3.0
 """For such a service: the time is better spent elsewhere."""
 
 FAILURES_KEPT_PER_KIND = 3
+_PATHS = {"order-read": "/orders/{id}", "ticket": "/orders/{id}/ticket"}
+"""What could not be sent has no path of its own."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def _failures(stage: Stage, plan: LoadPlan, outcomes: Sequence[Outcome]) -> list
                 Exchange(
                     label=outcome.failure,
                     method="POST" if outcome.endpoint == "order" else "GET",
-                    path=outcome.path or outcome.endpoint,
+                    path=outcome.path or _PATHS.get(outcome.endpoint, outcome.endpoint),
                     started_s=outcome.due_s - stage.world.epoch,
                     elapsed_s=ended_s - outcome.due_s,
                     status=outcome.status,

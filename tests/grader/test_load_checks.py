@@ -14,7 +14,7 @@ from grader.checks.test_load import test_request_cost as request_cost
 from grader.judge import Judge, meta_of
 from grader.model import Judgement
 
-OFFERED = 625
+OFFERED = 600
 
 
 def service(
@@ -86,21 +86,21 @@ def test_a_service_like_the_reference_gets_full_points(function: Callable[..., N
     assert judged(function, record(service())).score == 1
 
 
-@pytest.mark.parametrize(("correct", "score"), [(619, 1.0), (606, 0.49), (590, 0.0), (0, 0.0)])
+@pytest.mark.parametrize(("correct", "score"), [(594, 1.0), (582, 0.5), (570, 0.0), (0, 0.0)])
 def test_credit_falls_from_one_to_five_per_cent_of_wrong_answers(correct: int, score: float) -> None:
     found = judged(load_errors, record(service(correct=correct, timeout=OFFERED - correct)))
     assert found.score == pytest.approx(score, abs=0.01)
     assert (
-        f"{correct} of 625 requests were answered right; the others: {OFFERED - correct} timeout"
+        f"{correct} of 600 requests were answered right; the others: {OFFERED - correct} timeout"
         in found.summary
     )
     assert found.evidence
 
 
 def test_shedding_is_no_right_answer_and_is_told_apart() -> None:
-    found = judged(load_errors, record(service(correct=500, shed=125)))
+    found = judged(load_errors, record(service(correct=500, shed=100)))
     assert found.score == 0
-    assert "125 shed" in found.summary
+    assert "100 shed" in found.summary
     assert "Retry-After" in found.summary
 
 
@@ -142,11 +142,11 @@ def test_cost_is_judged_by_its_ratio_to_the_reference(cost_s: float, score: floa
     assert judged(request_cost, record(service(cost_s=cost_s))).score == pytest.approx(score, abs=0.01)
 
 
-@pytest.mark.parametrize(("correct", "cost_s"), [(312, 0.001), (0, None)])
+@pytest.mark.parametrize(("correct", "cost_s"), [(299, 0.001), (0, None)])
 def test_a_service_that_fails_more_than_half_is_not_cheap(correct: int, cost_s: float | None) -> None:
     found = judged(request_cost, record(service(correct=correct, cost_s=cost_s)))
     assert found.score == 0
-    assert found.summary == f"only {correct} of 625 requests were answered right"
+    assert found.summary == f"only {correct} of 600 requests were answered right"
 
 
 def test_a_load_that_was_cut_short_was_not_observed() -> None:
