@@ -17,7 +17,7 @@ from decimal import Decimal
 import psutil
 
 from devstack.artifacts import Exchange
-from devstack.errors import ServiceError
+from devstack.errors import ServiceDied, ServiceError
 from devstack.seed import flagship_sales
 from devstack.service import Service
 from devstack.world import World
@@ -87,7 +87,7 @@ class Cpu:
         per request hides what those backends cost, to its advantage.
         """
         backends = (used - before.backends_s.get(pid, 0.0) for pid, used in self.backends_s.items())
-        return self.tree_s - before.tree_s + sum(backends)
+        return max(0.0, self.tree_s - before.tree_s) + sum(backends)
 
 
 async def drive(stage: Stage) -> None:
@@ -145,6 +145,9 @@ async def _observe(
     before = {name: await _cpu(services[name], worlds[name]) for name in services}
     await _until(start_s + plan.end_s + CPU_SETTLE_S)
     after = {name: await _cpu(services[name], worlds[name]) for name in services}
+    if services[SUBMISSION].returncode is not None:
+        # its CPU time went with it, and what it answered before does not make a busy minute
+        raise ServiceDied(f"the service ended with status {services[SUBMISSION].returncode} during the load")
     return await running.result(), {name: after[name].since(before[name]) for name in services}
 
 
