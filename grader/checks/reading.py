@@ -23,11 +23,11 @@ def in_window(artifact: Artifact, series: str, start: str, end: str) -> Heartbea
     return beats.between(begin, max(finish, begin + 5 * beats.interval_s))
 
 
-def judge_liveness(judge: Judge, beats: Heartbeats) -> None:
-    """The contract's promise about ``/health/live`` beside any load: p95 and worst."""
-    judge.at_most("p95 of /health/live", beats.quantile(0.95), LIVE_P95_S, unit="s", source=LIVE_SOURCE)
-    judge.at_most("slowest /health/live", beats.worst_s, LIVE_WORST_S, unit="s", source=LIVE_SOURCE)
-    judge.evidence(beats, name="latency of /health/live")
+def judge_liveness(judge: Judge, beats: Heartbeats, what: str = "/health/live") -> None:
+    """The contract's promise about what needs nobody else, beside any load: p95 and worst."""
+    judge.at_most(f"p95 of {what}", beats.quantile(0.95), LIVE_P95_S, unit="s", source=LIVE_SOURCE)
+    judge.at_most(f"slowest {what}", beats.worst_s, LIVE_WORST_S, unit="s", source=LIVE_SOURCE)
+    judge.evidence(beats, name=f"latency of {what}")
 
 
 def slowest(exchanges: Iterable[Exchange]) -> Exchange | None:

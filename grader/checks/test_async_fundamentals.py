@@ -7,6 +7,9 @@ from grader.checks.limits import ORDER_DEADLINE_S, READ_DEADLINE_S, READ_P95_BES
 from grader.checks.reading import field, in_window, judge_liveness, slowest
 from grader.judge import Judge, check
 
+BESIDE = "a request that needs nothing"
+"""Not /health/live: what that looks at has a check of its own."""
+
 MINIMUM_OVERLAP = 0.5
 """Sequential calls do not overlap at all, concurrent ones almost wholly: half is far from both."""
 
@@ -27,7 +30,7 @@ OVERLAPPING_ORDERS = 4
     question="One query takes 400 ms. What do the other requests of the same process do meanwhile, and why?",
 )
 def test_event_loop_slow_database(slow_database: Artifact, judge: Judge) -> None:
-    judge_liveness(judge, in_window(slow_database, "live", "from-s", "until-s"))
+    judge_liveness(judge, in_window(slow_database, "probe", "from-s", "until-s"), BESIDE)
     reads = slow_database.exchanges_of("reads")
     worst = slowest(reads)
     if worst is not None:
@@ -64,7 +67,7 @@ def test_event_loop_slow_database(slow_database: Artifact, judge: Judge) -> None
     question="`requests.post` in an `async def` endpoint works in every test. When does it hurt, and how would you notice?",
 )
 def test_event_loop_slow_payments(slow_upstreams: Artifact, judge: Judge) -> None:
-    judge_liveness(judge, in_window(slow_upstreams, "live", "parallel-from-s", "parallel-until-s"))
+    judge_liveness(judge, in_window(slow_upstreams, "probe", "parallel-from-s", "parallel-until-s"), BESIDE)
     orders = slow_upstreams.exchanges_of("parallel-orders")
     worst = slowest(orders)
     assert worst is not None

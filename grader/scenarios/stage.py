@@ -34,6 +34,9 @@ from grader.answers import order_id_of as order_id_of
 CLIENT_TIMEOUT_S = 15.0
 """The client's patience: above every deadline of the contract (10 s), so that a late answer is still seen."""
 
+PATH_THAT_NEEDS_NOTHING = "/no-such-page"
+"""Its 404 needs neither database nor upstream, whatever the health endpoints look at."""
+
 UNANSWERED_LIMIT = 3
 UNANSWERED_S = 25.0
 """A service that answered none of its last requests for so long is given up: waiting on proves nothing more."""
