@@ -15,6 +15,8 @@ from grader.text import one_line
 
 LOG_TAIL_CHARACTERS = 6_000
 _REASON_CHARACTERS = 300
+EXIT_NOTICE_S = 0.1
+"""A connection breaks a moment before the end of its process is known and its last words are in the log."""
 
 
 async def drive(
@@ -56,6 +58,7 @@ async def drive(
 
 async def _drive_within_budget(stage: Stage) -> Outcome:
     outcome = await _outcome(stage)
+    await asyncio.sleep(EXIT_NOTICE_S)
     if stage.started and stage.service.died and outcome.kind in ("completed", "trouble"):
         # Whatever else went wrong then, this is why.
         message = f"the service ended with status {stage.service.returncode} while it was being driven"
