@@ -10,6 +10,7 @@
     │   └── RunDirectoryError   not a run directory, or it cannot be written
     ├── NoRoom                  the disk is too full for a run
     ├── EnvironmentFailed       the submission's dependencies could not be installed
+    ├── LoadTrouble             the load could not be offered as planned (grader/load/generator.py)
     └── JudgingFailed           checks could not be collected or run
 
     Interrupted                 exit 130: Ctrl-C or SIGTERM

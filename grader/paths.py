@@ -24,8 +24,8 @@ class RunPaths:
         ├── rubric.toml                    the rubric of this run
         ├── submission/                    the clean tree that was driven
         ├── artifacts/<scenario>/<attempt>.json
-        ├── logs/                          of the service, the fault servers, PostgreSQL
-        ├── load/                          the load generator's files
+        ├── logs/<scenario>/<attempt>/     of the service and its fault server; load/ of the generator
+        ├── logs/postgres.log
         └── scorecard.json                 the outcome (Scorecard)
     """
 
@@ -60,11 +60,6 @@ class RunPaths:
     def logs(self) -> Path:
         """Logs of everything that ran."""
         return self.root / "logs"
-
-    @property
-    def load(self) -> Path:
-        """Files of the load generator."""
-        return self.root / "load"
 
     @property
     def scorecard(self) -> Path:
