@@ -77,9 +77,9 @@ def _categories(scorecard: Scorecard, width: int) -> Table:
             Text(one_line(category.title)),
             Text(f"{category.weight:g} %", style="dim"),
             _bar(category, bar_width),
-            _score(category.score),
+            _score(category.score, scorecard),
         )
-    table.add_row(Text("Total", style="bold"), "", "", _score(scorecard.score, style="bold"))
+    table.add_row(Text("Total", style="bold"), "", "", _score(scorecard.score, scorecard, style="bold"))
     return table
 
 
@@ -91,8 +91,13 @@ def _bar(category: CategoryScore, width: int) -> Text:
     return Text.assemble(("█" * filled, colour), ("░" * (width - filled), "dim"))
 
 
-def _score(score: float | None, style: str = "") -> Text:
-    return Text("undecided", style="magenta") if score is None else Text(f"{score:.1f}", style=style)
+def _score(score: float | None, scorecard: Scorecard, style: str = "") -> Text:
+    """A score; without one, whether it was not asked for or could not be told."""
+    if score is not None:
+        return Text(f"{score:.1f}", style=style)
+    errored = any(result.verdict is Verdict.ERRORED for result in scorecard.results)
+    not_asked_for = bool(scorecard.lock.selection) and not errored
+    return Text("not all run", style="dim") if not_asked_for else Text("undecided", style="magenta")
 
 
 def _losses(scorecard: Scorecard) -> list[RenderableType]:
