@@ -14,7 +14,7 @@ import uvicorn
 from boxoffice.settings import Settings
 
 GRACEFUL_SHUTDOWN_S = 12
-"""Longer than the longest answer (an order, 8.5 s), and leaves time for the lifespan within 20 s."""
+"""Longer than the longest answer (an order, 9 s), and leaves time for the lifespan within 20 s."""
 
 KEEP_ALIVE_S = 30
 MAX_CONNECTIONS_PER_PROCESS = 1000

@@ -12,9 +12,12 @@ from boxoffice import health
 from boxoffice.db import Database
 from boxoffice.dependencies import State
 from boxoffice.errors import install_error_handlers
+from boxoffice.events import repository as events
 from boxoffice.events.endpoints import router as events_router
 from boxoffice.middleware import BodyLimit, RequestTelemetry
+from boxoffice.orders import repository as orders
 from boxoffice.orders.endpoints import router as orders_router
+from boxoffice.orders.outbox import REHEARSAL as OUTBOX_REHEARSAL
 from boxoffice.orders.outbox import Outbox
 from boxoffice.orders.reconciler import Reconciler
 from boxoffice.orders.service import OrderService
@@ -35,6 +38,8 @@ from boxoffice.waitlist.endpoints import router as waitlist_router
 PAYMENTS_CONNECTIONS = 200
 OTHER_CONNECTIONS = 120
 
+REHEARSAL = (*events.REHEARSAL, *orders.REHEARSAL, *OUTBOX_REHEARSAL)
+
 log = get_logger("boxoffice.app")
 
 
@@ -44,7 +49,7 @@ async def run_services(settings: Settings) -> AsyncIterator[State]:
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url.get_secret_value(), pool_size=settings.pool_size)
         stack.push_async_callback(database.close)
-        await database.open()
+        await database.open(REHEARSAL)
 
         def client(name: str, url: str, max_connections: int = OTHER_CONNECTIONS) -> UpstreamClient:
             upstream = UpstreamClient(name, url, max_connections=max_connections)

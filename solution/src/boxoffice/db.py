@@ -24,6 +24,7 @@ from boxoffice.errors import DatabaseUnavailable
 from boxoffice.telemetry import DB_CONNECTIONS, DB_FAILURES, get_logger
 
 CONNECT_TIMEOUT_S = 3.0
+WARM_UP_TIMEOUT_S = 5.0
 LOCK_TIMEOUT_S = 2.0
 STATEMENT_TIMEOUT_S = 8.0
 """The server's own limits, for statements whose client has gone; calls have shorter ones."""
@@ -37,6 +38,10 @@ ATTEMPTS = 2
 TRANSIENT_SQLSTATES = ("08", "40", "53", "55", "57", "58")
 
 Parameters = Mapping[str, Any]
+Rehearsal = tuple[TextClause, Parameters]
+"""A statement of a busy path with parameters that make it find and change nothing."""
+
+_PING = text("SELECT 1")
 
 log = get_logger("boxoffice.db")
 
@@ -63,17 +68,21 @@ class Database:
         self.pool_size = pool_size
         self._engine = _create_engine(url, pool_size)
 
-    async def open(self) -> None:
-        """Fill the pool, as far as the database answers: what is missing is opened on demand."""
+    async def open(self, rehearsal: Sequence[Rehearsal] = ()) -> None:
+        """Fill the pool and prepare the statements of the busy paths on each of its connections.
+
+        As far as the database answers: what is missing is made up for on demand.
+        """
         DB_CONNECTIONS.labels("max").set(self.pool_size)
         DB_CONNECTIONS.labels("in_use").set(0)
-        gate = asyncio.Barrier(self.pool_size)
-        results = await asyncio.gather(
-            *(self._connect_once(gate) for _ in range(self.pool_size)), return_exceptions=True
-        )
-        failed = [result for result in results if isinstance(result, BaseException)]
-        if failed:
-            log.warning("database connections missing at start", missing=len(failed))
+        all_open = asyncio.Barrier(self.pool_size)  # else the first connection would be taken again and again
+        tasks = [asyncio.create_task(self._warm_up(rehearsal, all_open)) for _ in range(self.pool_size)]
+        _, late = await asyncio.wait(tasks, timeout=WARM_UP_TIMEOUT_S)
+        for task in late:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        if failed := sum(isinstance(result, BaseException) for result in results):
+            log.warning("database connections not warmed up", connections=failed)
 
     async def close(self) -> None:
         """Close all sessions cleanly."""
@@ -115,7 +124,7 @@ class Database:
 
     async def ping(self, *, timeout_s: float) -> None:
         """Raise DatabaseUnavailable when the database does not answer."""
-        await self.fetch_all(text("SELECT 1"), {}, timeout_s=timeout_s)
+        await self.fetch_all(_PING, {}, timeout_s=timeout_s)
 
     async def _execute(self, statement: TextClause, parameters: Parameters) -> Sequence[Row[Any]]:
         async with self._engine.connect() as connection:
@@ -127,14 +136,11 @@ class Database:
             finally:
                 in_use.dec()
 
-    async def _connect_once(self, gate: asyncio.Barrier) -> None:
-        """Hold a connection until all the others are open too."""
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S), self._engine.connect():
-                await gate.wait()
-        except BaseException:
-            await gate.abort()
-            raise
+    async def _warm_up(self, rehearsal: Sequence[Rehearsal], all_open: asyncio.Barrier) -> None:
+        async with self._engine.connect() as connection:
+            for statement, parameters in rehearsal:
+                await connection.execute(statement, parameters)
+            await all_open.wait()
 
 
 def _create_engine(url: str, pool_size: int) -> AsyncEngine:

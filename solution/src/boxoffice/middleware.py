@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import uuid
@@ -95,7 +96,6 @@ class BodyLimit:
             await self._refusal().response()(scope, receive, send)
             return
         received = 0
-        answering = False
 
         async def receive_limited() -> Message:
             nonlocal received
@@ -105,17 +105,15 @@ class BodyLimit:
                 raise self._refusal()
             return message
 
-        async def send_noting(message: Message) -> None:
-            nonlocal answering
-            answering = True
-            await send(message)
+        async def send_unless_refused(message: Message) -> None:
+            # What the application makes of the failed read, mostly a 400, is not what the caller has to know.
+            if received <= self.max_bytes:
+                await send(message)
 
-        try:
-            await self.app(scope, receive_limited, send_noting)
-        except BodyTooLarge as refusal:
-            if answering:
-                raise
-            await refusal.response()(scope, receive, send)
+        with contextlib.suppress(BodyTooLarge):
+            await self.app(scope, receive_limited, send_unless_refused)
+        if received > self.max_bytes:
+            await self._refusal().response()(scope, receive, send)
 
     def _declares_too_much(self, scope: Scope) -> bool:
         for name, value in scope["headers"]:

@@ -83,7 +83,7 @@ def _forget_dead_processes(directory: Path) -> None:
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """A structured logger: an event in words, and its data as keywords."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    logger: FilteringBoundLogger = structlog.get_logger(component=name)
     return logger
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from boxoffice.db import Database
+from boxoffice.db import Database, Rehearsal
 from boxoffice.errors import InvalidRequest
 
 TIMEOUT_S = 2.6
@@ -34,6 +34,8 @@ _LIST = {
     for in_city in (False, True)
     for after in (False, True)
 }
+
+REHEARSAL: tuple[Rehearsal, ...] = ((_GET, {"id": 0}), (_LIST[False, False], {"limit": 0}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import random
 
 from sqlalchemy import text
 
-from boxoffice.db import Database
+from boxoffice.db import Database, Rehearsal
 from boxoffice.deadlines import Deadline
 from boxoffice.errors import DatabaseUnavailable
 from boxoffice.orders.models import Mail
@@ -43,7 +43,11 @@ _CLAIM = text("""
     FROM due WHERE outbox.id = due.id
     RETURNING outbox.id, order_id, kind, payload ->> 'to' AS recipient
 """)
-_MARK_SENT = text("UPDATE outbox SET sent_at = now() WHERE id = ANY(CAST(:ids AS bigint[]))")
+_MARK_SENT = text(
+    "UPDATE outbox SET sent_at = now() WHERE id = ANY(CAST(string_to_array(CAST(:ids AS text), ',') AS bigint[]))"
+)
+
+REHEARSAL: tuple[Rehearsal, ...] = ((_MARK_SENT, {"ids": ""}),)
 
 log = get_logger("boxoffice.outbox")
 
@@ -111,6 +115,8 @@ class Outbox:
                 return
             ids, self._sent = self._sent, []
             try:
-                await self._database.fetch_all(_MARK_SENT, {"ids": ids}, timeout_s=STATEMENT_TIMEOUT_S)
+                await self._database.fetch_all(
+                    _MARK_SENT, {"ids": ",".join(map(str, ids))}, timeout_s=STATEMENT_TIMEOUT_S
+                )
             except DatabaseUnavailable:
                 log.warning("mails not marked as sent, will be sent again", mails=len(ids))

@@ -39,8 +39,8 @@ from boxoffice.upstreams.risk import Risk
 
 # An order answers within 10 s (contract). Each step leaves time for the ones after it.
 ASSESS_BY_S = 5.0
-CHARGE_BY_S = 7.0
-ANSWER_BY_S = 8.5
+CHARGE_BY_S = 7.5
+ANSWER_BY_S = 9.0
 
 STATEMENT_TIMEOUT_S = 4.0
 SETTLE_PAUSE_S = 0.25

@@ -13,7 +13,7 @@ from boxoffice.single_flight import SingleFlight
 from boxoffice.tickets.signing import render
 
 THREADS = 2
-NICENESS = 10
+NICENESS = 5
 """Requests go first when threads and event loop want the same core."""
 
 MAX_WAITING = 32
