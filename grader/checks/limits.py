@@ -14,3 +14,6 @@ ORDER_DEADLINE_S = 10.0 * MARGIN
 REPORT_DEADLINE_S = 10.0 * MARGIN
 
 LIVE_SOURCE = "contract: p95 ≤ 300 ms, never > 1 s, + 20 %"
+
+TICKET_ITERATIONS = 800_000
+"""Contract: the key stretching of a ticket's signature."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import JsonValue
 
-from devstack.artifacts import Artifact, Exchange, Heartbeats
-from grader.checks.limits import LIVE_P95_S, LIVE_SOURCE, LIVE_WORST_S
+from devstack.artifacts import Artifact, Exchange, Heartbeats, quantile
+from grader.checks.limits import LIVE_P95_S, LIVE_SOURCE, LIVE_WORST_S, READ_P95_BESIDE_CPU_S
 from grader.judge import Judge
 
 
@@ -30,11 +30,20 @@ def judge_liveness(judge: Judge, beats: Heartbeats, what: str = "/health/live") 
     judge.evidence(beats, name=f"latency of {what}")
 
 
+def judge_reads_beside(judge: Judge, reads: Sequence[Exchange], what: str) -> None:
+    """The contract's promise about event reads beside CPU-heavy work: answered, p95."""
+    latencies = [read.elapsed_s for read in reads]
+    judge.true(f"event reads beside {what} are answered 200", bool(reads) and all(read.ok for read in reads))
+    if latencies:
+        judge.at_most(
+            f"p95 of event reads beside {what}",
+            quantile(latencies, 0.95),
+            READ_P95_BESIDE_CPU_S,
+            unit="s",
+            source="contract: reads p95 ≤ 300 ms, + 20 %",
+        )
+
+
 def slowest(exchanges: Iterable[Exchange]) -> Exchange | None:
     """The exchange that took longest."""
     return max(exchanges, key=lambda exchange: exchange.elapsed_s, default=None)
-
-
-def server_errors(exchanges: Sequence[Exchange]) -> list[Exchange]:
-    """Bare 500s and answers that never came."""
-    return [exchange for exchange in exchanges if exchange.status is None or exchange.status == 500]

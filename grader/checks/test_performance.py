@@ -7,12 +7,16 @@ from decimal import Decimal, InvalidOperation
 from pydantic import JsonValue
 
 from devstack.artifacts import Artifact, Exchange
-from grader.checks.limits import READ_P95_BESIDE_CPU_S, REPORT_DEADLINE_S
-from grader.checks.reading import in_window, judge_liveness
+from grader.checks.limits import REPORT_DEADLINE_S
+from grader.checks.reading import in_window, judge_liveness, judge_reads_beside
 from grader.judge import Judge, check
 
 NEW_CONNECTIONS = 10
 """Contract: 40 sequential orders open at most 10 new connections per upstream; a shared client opens about 1."""
+
+
+_IMPLAUSIBLE_EUR = Decimal(10) ** 12
+"""No report has such a sum; it is not written out either."""
 
 
 @check(
@@ -62,11 +66,7 @@ def test_sales_report_cost(tickets_and_reports: Artifact, judge: Judge) -> None:
     expected = tickets_and_reports.fact("sales-expected")
     judge.equal("totals of the report (tickets, orders, EUR)", _totals(_items(report)), _totals(expected))
     judge_liveness(judge, in_window(tickets_and_reports, "report-live", "report-from-s", "report-until-s"))
-    reads = sorted(read.elapsed_s for read in tickets_and_reports.exchanges_of("report-reads"))
-    judge.at_most(
-        "p95 of event reads beside the report", reads[max(0, -(-95 * len(reads) // 100) - 1)], READ_P95_BESIDE_CPU_S, unit="s",
-        source="contract: reads p95 ≤ 300 ms, + 20 %",
-    )  # fmt: skip
+    judge_reads_beside(judge, tickets_and_reports.exchanges_of("report-reads"), "the report")
     judge.evidence(report)
 
 
@@ -89,4 +89,5 @@ def _totals(items: JsonValue) -> tuple[int, int, str] | None:
             gross += Decimal(str(item.get("gross")))
         except (ValueError, InvalidOperation):
             return None
-    return tickets, orders, f"{gross:.2f}"
+    plausible = gross.is_finite() and abs(gross) < _IMPLAUSIBLE_EUR
+    return (tickets, orders, f"{gross:.2f}") if plausible else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from devstack.artifacts import Exchange
-from devstack.errors import NeverReady
+from devstack.errors import StoppedAnswering
 from grader.answers import PLACED, UNAVAILABLE
 from grader.scenarios.stage import Stage
 
@@ -84,7 +84,7 @@ async def settle_all(
 
 
 def require_an_answer(exchanges: Sequence[Exchange], doing: str) -> None:
-    """Stop the scenario when the service answers nobody any more. Raises NeverReady."""
+    """Stop the scenario when the service answers nobody any more. Raises StoppedAnswering."""
     if exchanges and all(exchange.status is None for exchange in exchanges):
         errors = ", ".join(sorted({exchange.error or "unknown" for exchange in exchanges}))
-        raise NeverReady(f"none of {len(exchanges)} requests was answered while {doing} ({errors})")
+        raise StoppedAnswering(f"none of {len(exchanges)} requests was answered while {doing} ({errors})")

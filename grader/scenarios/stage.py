@@ -25,7 +25,7 @@ from devstack.artifacts import (
     Outcome,
     quantile,
 )
-from devstack.errors import NeverReady
+from devstack.errors import StoppedAnswering
 from devstack.service import Service
 from devstack.world import World, WorldSettings
 from grader.answers import FINAL_STATUSES, order_status_of
@@ -174,7 +174,7 @@ class Stage:
     ) -> Exchange:
         """Send one request, record the exchange under ``name`` and return it.
 
-        Raises NeverReady when the service has not answered anything for a long time; nothing else that it does raises.
+        Raises StoppedAnswering when the service has not answered anything for a long time; nothing else that it does raises.
         ``fresh`` opens a connection of its own (and closes it after), so that any of several processes may answer.
         """
         client = self._fresh if fresh else self._kept
@@ -195,7 +195,9 @@ class Stage:
         self._unanswered += 1
         silent_s = self.now() - self._last_answer_s
         if self._unanswered >= UNANSWERED_LIMIT and silent_s > UNANSWERED_S:
-            raise NeverReady(f"the service stopped answering: {self._unanswered} requests in a row timed out")
+            raise StoppedAnswering(
+                f"the service stopped answering: {self._unanswered} requests in a row timed out"
+            )
 
     async def get(self, name: str, path: str, **options: Any) -> Exchange:
         """``send`` with GET."""

@@ -26,6 +26,7 @@ async def drive(stage: Stage) -> None:
     readings = await stage.settle("orders-read", placed, within_s=15)
     await stage.get("warm", f"/events/{events[0].id}")
     ids = [order_id for answer in placed if (order_id := order_id_of(answer)) is not None]
+    stage.record.exchanges["tickets"] = []
     if readings and ids:
         async with _watched(stage, "tickets"):
             await asyncio.gather(
@@ -58,6 +59,7 @@ async def _watched(stage: Stage, name: str) -> AsyncIterator[None]:
             task.add_done_callback(reading.discard)
             await asyncio.sleep(READ_EVERY_S)
 
+    stage.record.exchanges.setdefault(f"{name}-reads", [])
     async with stage.heartbeats(f"{name}-live", interval_s=BEAT_S):
         await asyncio.sleep(0.2)
         stage.fact(f"{name}-from-s", stage.now())
