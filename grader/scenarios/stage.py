@@ -264,10 +264,13 @@ class Stage:
 
         async def beat(intended_s: float) -> None:
             status = None
-            with contextlib.suppress(httpx.HTTPError, TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    status = (await client.get(path)).status_code
-            beats.append(Heartbeat(intended_s=intended_s, latency_s=self.now() - intended_s, status=status))
+            try:
+                with contextlib.suppress(httpx.HTTPError, TimeoutError):
+                    async with asyncio.timeout(timeout_s):
+                        status = (await client.get(path)).status_code
+            finally:
+                latency_s = self.now() - intended_s
+                beats.append(Heartbeat(intended_s=intended_s, latency_s=latency_s, status=status))
 
         async def prober() -> None:
             due = self.now()
@@ -282,6 +285,12 @@ class Stage:
         running = asyncio.create_task(prober())
         try:
             yield beats
+            # A block that was over at once has beats to be judged by, too.
+            await asyncio.sleep(min(0.5, 5 * interval_s))
+        except BaseException:
+            for task in sent:
+                task.cancel()  # recorded as unanswered so far: an interruption waits for nobody
+            raise
         finally:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):

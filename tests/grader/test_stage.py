@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from devstack.artifacts import Artifact, Exchange, Outcome
-from devstack.errors import NeverReady
+from devstack.errors import StoppedAnswering
 from devstack.seed import LiveData
 from devstack.world import World, WorldSettings
 from grader.scenarios import stage as stage_module
@@ -221,7 +221,7 @@ async def test_a_service_that_stopped_answering_is_given_up(theatre: Callable[[A
         made.clock_s = lambda passed_s=passed_s: began + passed_s  # type: ignore[misc]
         made.stage._notice(unanswered())
     made.clock_s = lambda: began + 30
-    with pytest.raises(NeverReady, match="3 requests in a row timed out"):
+    with pytest.raises(StoppedAnswering, match="3 requests in a row timed out"):
         made.stage._notice(unanswered())
     await made.stage.close()
 
@@ -292,3 +292,44 @@ async def test_heartbeats_of_a_dead_service_have_no_status(
             await asyncio.sleep(0.1)
         await stage.close()
     assert {beat.status for beat in recorder.heartbeats["live"].beats} == {None}
+
+
+async def given_up(stage: Stage) -> None:
+    async with stage.heartbeats("events", interval_s=0.02, path="/events"):
+        await asyncio.sleep(0.2)
+        raise StoppedAnswering("given up")
+
+
+@pytest.mark.integration
+@pytest.mark.asyncio(loop_scope="session")
+async def test_an_interruption_does_not_wait_for_heartbeats_that_hang(
+    world_settings: Callable[..., WorldSettings], tmp_path: Path
+) -> None:
+    async with World(world_settings("hangs"), tmp_path / "world") as world:
+        recorder = Recorder()
+        stage = Stage(SAMPLE, world, recorder, seed=7)
+        await stage.start()
+        began = time.monotonic()
+        with pytest.raises(StoppedAnswering):
+            await given_up(stage)
+        assert time.monotonic() - began < 5
+        await stage.close()
+    series = recorder.heartbeats["events"]
+    assert {beat.status for beat in series.beats} == {None}
+    assert series.worst_s > 0.15
+
+
+@pytest.mark.integration
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_block_that_is_over_at_once_has_heartbeats_too(
+    world_settings: Callable[..., WorldSettings], tmp_path: Path
+) -> None:
+    async with World(world_settings(), tmp_path / "world") as world:
+        recorder = Recorder()
+        stage = Stage(SAMPLE, world, recorder, seed=7)
+        await stage.start()
+        async with stage.heartbeats("live", interval_s=0.02):
+            over_s = stage.now()
+        await stage.close()
+    series = recorder.heartbeats["live"]
+    assert series.between(over_s, over_s + 5 * series.interval_s).beats
