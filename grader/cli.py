@@ -25,6 +25,8 @@ from grader.pipeline import RunRequest, default_out, run
 from grader.reports.terminal import RunView, print_report
 from grader.scoring import exit_code
 from grader.text import one_line
+from grader.validate.mutants import load_mutants
+from grader.validate.run import drive_mutant, explain, judge_evidence
 
 app = typer.Typer(
     add_completion=False,
@@ -98,6 +100,35 @@ def doctor_command(
             f"[{style}]{mark}[/] ", one_line(f"{finding.name}: {finding.detail}"), sep="", markup=True
         )
     raise typer.Exit(ExitCode.GRADED if all(finding.ok for finding in findings) else ExitCode.UNDECIDED)
+
+
+@app.command("validate")
+def validate_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[MUTANT]…", help="Mutants by name [default: all].")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of data and identities.")] = 1,
+    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Drive every scenario for each.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="Keep the run directories below this folder.")] = None,
+) -> None:
+    """Measure the grader: put flaws back into the solution and see which checks fall."""
+    console = Console(highlight=False)
+    wrong = 0
+    for mutant in load_mutants(names or ()):
+        kept = keep / mutant.name if keep else None
+        evidence = _interruptible(drive_mutant(mutant, seed, exhaustive=exhaustive, keep=kept))
+        finding = judge_evidence(mutant, evidence)
+        wrong += not finding.ok
+        mark = "ok  " if finding.ok else "NOT "
+        console.print(f"{mark}{mutant.name} ({evidence.duration_s:.0f} s)", markup=False, soft_wrap=True)
+        for kind, found in (
+            ("not seen", finding.missed),
+            ("false alarm", finding.false_alarms),
+            ("errored", finding.errored),
+        ):
+            for line in explain(mutant, evidence, found):
+                console.print(f"      {kind}: {one_line(line, 300)}", markup=False, soft_wrap=True)
+    raise typer.Exit(ExitCode.BELOW if wrong else ExitCode.GRADED)
 
 
 def _finish(scorecard: Scorecard, out: Path, fail_under: float) -> None:
