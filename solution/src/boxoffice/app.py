@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -80,6 +83,18 @@ async def run_services(settings: Settings) -> AsyncIterator[State]:
         }
 
 
+def _end_with_supervisor() -> None:
+    """Drain and end when the process that started the workers was killed: nobody else would stop them."""
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+        asyncio.get_running_loop().add_reader(supervisor.sentinel, _terminate, supervisor.sentinel)
+
+
+def _terminate(sentinel: int) -> None:
+    asyncio.get_running_loop().remove_reader(sentinel)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -92,6 +107,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        _end_with_supervisor()
         async with run_services(settings) as state:
             log.info("ready", pool_size=settings.pool_size)
             yield state

@@ -5,7 +5,6 @@ AppError
 ├── Conflict              409
 ├── PaymentDeclined       402
 ├── BuyerDenied           403
-├── InvalidRequest        422
 ├── BodyTooLarge          413
 └── Unavailable           503, with Retry-After
     ├── DatabaseUnavailable
@@ -81,13 +80,6 @@ class BuyerDenied(AppError):
 
     status_code = 403
     code = "denied"
-
-
-class InvalidRequest(AppError):
-    """Well-formed, but not meaningful."""
-
-    status_code = 422
-    code = "invalid"
 
 
 class BodyTooLarge(AppError):

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.exceptions import RequestValidationError
 from sqlalchemy import Row
 from starlette.responses import Response
 
@@ -34,7 +35,7 @@ async def list_events(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
     """Upcoming events, soonest first."""
-    after = repository.Cursor.decode(cursor) if cursor else None
+    after = _decode(cursor) if cursor else None
     rows = await repository.list_upcoming(database, city=city, cursor=after, limit=limit)
     next_cursor = None
     if len(rows) > limit:
@@ -58,6 +59,14 @@ async def get_event(
     detail = _describe(row)
     detail["display_price"] = await _display_price(rates, row.price, currency, deadline)
     return json_response(detail)
+
+
+def _decode(cursor: str) -> repository.Cursor:
+    try:
+        return repository.Cursor.decode(cursor)
+    except ValueError:
+        problem = {"loc": ("query", "cursor"), "msg": "not a cursor of ours", "type": "value_error"}
+        raise RequestValidationError([problem]) from None
 
 
 async def _display_price(
