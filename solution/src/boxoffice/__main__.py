@@ -13,11 +13,11 @@ import uvicorn
 
 from boxoffice.settings import Settings
 
-GRACEFUL_SHUTDOWN_S = 12
+GRACEFUL_SHUTDOWN_S = 11
 """Longer than the longest answer (an order, 9 s), and leaves time for the lifespan within 20 s."""
 
 KEEP_ALIVE_S = 30
-MAX_CONNECTIONS_PER_PROCESS = 1000
+MAX_CONNECTIONS_PER_PROCESS = 2000
 
 
 def main() -> None:

@@ -15,7 +15,14 @@ from pathlib import Path
 
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
@@ -24,6 +31,7 @@ request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
 MULTIPROCESS_DIR = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series
 registry = CollectorRegistry()
 HTTP_REQUESTS = Counter(
     "http_requests_total", "Requests answered", ["method", "route", "status"], registry=registry

@@ -108,7 +108,14 @@ async def test_an_invalid_order_is_refused_without_showing_its_card(
     answer = await place(client, order_body(event_id, 99, card_token="tok_secret\n"))
     assert answer.status_code == 422
     assert "tok_secret" not in answer.text
-    assert (await client.post("/orders", json=order_body(event_id))).status_code == 422
+    assert (await client.post("/orders", json=order_body(event_id))).status_code == 422  # without a key
+
+
+async def test_a_body_that_is_no_order_is_refused(client: httpx.AsyncClient) -> None:
+    headers = {"content-type": "application/json", "Idempotency-Key": "no order"}
+    for content in (b"", b"{", b"[]", b"null", b"\xff", b"[" * 5000, b'{"x": ' + b"9" * 5000 + b"}"):
+        answer = await client.post("/orders", content=content, headers=headers)
+        assert answer.status_code in (400, 422), content[:10]
 
 
 async def test_a_lost_answer_is_asked_for_again_with_the_same_key(

@@ -8,6 +8,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Path, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from boxoffice.dependencies import DatabaseDep, OrdersDep
@@ -72,5 +73,9 @@ def parse_order_id(text: str) -> UUID:
 
 def _digest(body: object) -> str:
     """Bodies compare as parsed JSON: white space and the order of fields do not matter."""
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    try:
+        canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    except RecursionError:
+        problem = {"loc": ("body",), "msg": "nested too deeply", "type": "recursion"}
+        raise RequestValidationError([problem]) from None
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -23,7 +23,7 @@ from boxoffice.orders.schemas import OrderStatus
 Unsuccessful = Literal["declined", "failed"]
 
 CONFIRMATION = "order-confirmation"
-RECONCILE_AFTER_S = 11
+RECONCILE_AFTER_S = 10
 """After the request is over for certain: an order answers within 9 s."""
 
 VERIFY_AFTER_S = 12
