@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from hypothesis.configuration import set_hypothesis_home_dir
 from starlette.types import Receive, Scope, Send
 
 from boxoffice.app import create_app
@@ -22,6 +24,7 @@ from devstack.seed import LiveData
 from devstack.world import Submission, World, WorldSettings
 
 ROOT = Path(__file__).parents[1]
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "boxoffice-hypothesis")  # the source tree stays clean
 SEED = 20
 SECRET = "a-secret-of-the-tests"
 
