@@ -52,7 +52,7 @@ lint: $(READY) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	cd solution && ../$(BIN)/mypy --config-file ../pyproject.toml --strict src
+	cd solution && ../$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(READY) ## Format the code
