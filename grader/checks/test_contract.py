@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from devstack.artifacts import Artifact, Exchange
+from pydantic import JsonValue
+
+from devstack.artifacts import Artifact, Exchange, Ledger
 from grader.checks.reading import field
 from grader.judge import Judge, check
 
@@ -47,7 +50,17 @@ def test_order_validation(contract: Artifact, judge: Judge) -> None:
         ),
     )
     judge.equal("status for an unknown event", contract.exchange("unknown").status, 404)
+    _judge_refusal(judge, contract, "declined", 402)
+    _judge_refusal(judge, contract, "denied", 403)
     judge.evidence(*wrong[:8])
+
+
+def _judge_refusal(judge: Judge, contract: Artifact, name: str, status: int) -> None:
+    """A refused order says so at once, or was accepted for later (202) and then shows that it failed."""
+    answer = contract.exchange(name)
+    later = [field(reading, "status") for reading in contract.exchanges_of("refused-read")]
+    told_later = answer.status == 202 and any(found in ("declined", "failed") for found in later)
+    judge.true(f"a {name} order is told so", answer.status == status or told_later, answer.describe())
 
 
 def _clamped(answer: Exchange) -> bool:
@@ -132,8 +145,13 @@ def test_metrics_cardinality(contract: Artifact, judge: Judge) -> None:
         "requests are counted by route",
         any("/events/{" in series for series in after) or any("event" in series for series in after),
     )
-    if marked:
-        judge.evidence("\n".join(sorted(marked)[:5]), name="metrics")
+    order_ids = {str(field(order, "id")) for order in contract.exchanges_of("orders-read")}
+    by_order = [series for series in after if any(order_id in series for order_id in order_ids)]
+    judge.equal(
+        "series that carry an order's id", len(by_order), 0, source="contract: a bounded number of series"
+    )
+    if marked or by_order:
+        judge.evidence("\n".join(sorted([*marked, *by_order])[:5]), name="metrics")
 
 
 def _series(page: str) -> set[str]:
@@ -155,20 +173,65 @@ def _series(page: str) -> set[str]:
 )
 def test_request_id(contract: Artifact, judge: Judge) -> None:
     asked = contract.exchanges_of("request-ids")
-    ids = [exchange.request_headers["X-Request-ID"] for exchange in asked]
-    echoed = sum(
-        exchange.headers.get("x-request-id") == sent for exchange, sent in zip(asked, ids, strict=True)
-    )
+    at_once = contract.exchanges_of("request-ids-at-once")
     log = contract.text("request-id-log")
-    judge.equal("ids echoed", echoed, 20, source="contract: taken over and echoed")
-    judge.equal(
-        "ids on a log line", sum(sent in log for sent in ids), 20, source="contract: on at least one line"
-    )
-    orders = [sent for exchange, sent in zip(asked, ids, strict=True) if exchange.method == "POST"]
+    for what, exchanges, count in (("one at a time", asked, 20), ("16 at once", at_once, 16)):
+        judge.equal(
+            f"ids echoed, {what}",
+            sum(exchange.headers.get("x-request-id") == _id_of(exchange) for exchange in exchanges),
+            count,
+            source="contract: taken over and echoed",
+        )
+        judge.equal(
+            f"ids on a log line, {what}",
+            sum(_id_of(exchange) in log for exchange in exchanges),
+            count,
+            source="contract: on at least one line",
+        )
+    orders = [_id_of(exchange) for exchange in asked if exchange.method == "POST"]
     passed_on = {call.headers.get("x-request-id") for call in contract.ledger().calls_to("risk")}
     judge.equal("ids of orders seen by risk", sum(sent in passed_on for sent in orders), len(orders))
+    mixed_up = _lines_of_another(at_once, log) + _calls_of_another(at_once, contract.ledger())
+    judge.equal(
+        "log lines and calls with another's id", len(mixed_up), 0, source="contract: none of another's"
+    )
+    if mixed_up:
+        judge.evidence("\n".join(mixed_up[:5]), name="another's id")
     malformed = contract.exchange("request-id-malformed")
     given = malformed.headers.get("x-request-id", "")
     judge.true("a malformed id is replaced", bool(re.fullmatch(r"[A-Za-z0-9._-]{1,128}", given)), given)
     made = contract.exchange("request-id-absent").headers.get("x-request-id", "")
     judge.true("an id is made when none is sent", bool(re.fullmatch(r"[A-Za-z0-9._-]{1,128}", made)), made)
+
+
+def _id_of(exchange: Exchange) -> str:
+    return exchange.request_headers["X-Request-ID"]
+
+
+def _lines_of_another(exchanges: Sequence[Exchange], log: str) -> list[str]:
+    """Log lines that name the path of one read and the id of another request."""
+    lines = log.splitlines()
+    ids = {_id_of(exchange) for exchange in exchanges}
+    return [
+        line
+        for read in exchanges
+        if read.method == "GET"
+        for line in lines
+        if read.path in line and any(other in line for other in ids - {_id_of(read)})
+    ]
+
+
+def _calls_of_another(exchanges: Sequence[Exchange], ledger: Ledger) -> list[str]:
+    """Assessments of one order's buyer that carry the id of another request."""
+    ids = {_id_of(exchange) for exchange in exchanges}
+    own = {_email_of(order.request_json): _id_of(order) for order in exchanges if order.method == "POST"}
+    return [
+        f"assessment of {email} carries the id {sent}"
+        for call in ledger.calls_to("risk")
+        if (email := _email_of(call.body)) in own
+        and (sent := call.headers.get("x-request-id", "")) in ids - {own[email]}
+    ]
+
+
+def _email_of(body: JsonValue) -> str:
+    return str(body.get("buyer_email")) if isinstance(body, dict) else ""

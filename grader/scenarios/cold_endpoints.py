@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import quote
 
 from grader.scenarios.stage import Scenario, Stage, order_id_of
 
@@ -20,8 +21,11 @@ async def drive(stage: Stage) -> None:
         await asyncio.sleep(0.3)
         for path in (
             "/events?limit=5",
+            f"/events?city={quote(event.city)}",
             f"/events/{event.id}",
             f"/events/{event.id}?currency=USD",
+            f"/events/{event.id}/sales",
+            f"/events/{event.id}/waitlist/1",
             "/metrics",
         ):
             await stage.get("calls", path, timeout_s=CALL_TIMEOUT_S)

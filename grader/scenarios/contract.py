@@ -19,6 +19,8 @@ DISTINCT_PATHS = 300
 """Of each kind: event ids and paths that do not exist. A raw-path label makes at least twice as many series."""
 
 REQUEST_IDS = 20
+REQUEST_IDS_AT_ONCE = 8
+"""Orders, and as many reads: enough that a request is in flight while the next one's id is set."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ async def _place_orders(stage: Stage) -> None:
     events = stage.world.live.open_events(minimum_seats=300)
     for number in range(CONFIRMED_ORDERS):
         event = events[number % len(events)]
-        answer = await stage.order("orders", [(event.id, 1 + number % 3)])
+        # The last order is the first buyer's again: a mail belongs to an order, not to a buyer.
+        email = stage.world.live.buyer(800) if number in (0, CONFIRMED_ORDERS - 1) else None
+        answer = await stage.order("orders", [(event.id, 1 + number % 3)], email=email)
         if answer.error == "timeout" and number >= 1:
             break
     stage.fact("prices", {str(event.id): str(event.price) for event in events})
@@ -63,6 +67,8 @@ async def _place_orders(stage: Stage) -> None:
         "denied", [(events[0].id, 1)], email=f"deny.{stage.random.getrandbits(32):08x}@example.com"
     )
     await stage.order("unknown", [(999_999_999, 1)])
+    refused = [*stage.record.exchanges["declined"], *stage.record.exchanges["denied"]]
+    await stage.settle("refused-read", [answer for answer in refused if answer.status == 202], within_s=15)
 
 
 def invalid_orders(event_id: int, email: str, token: str) -> list[Case]:
@@ -121,22 +127,42 @@ async def _send_invalid_orders(stage: Stage, event_id: int) -> None:
 
 
 async def _send_request_ids(stage: Stage, event_id: int) -> None:
+    """Ids one at a time, answered 200, 201, 404 by endpoint and framework, and 422; then many at once."""
     mark = stage.service.log_mark()
+    paths = (f"/events/{event_id}", "/events/999999999", "/no-such-page", "/events/not-a-number")
     for number in range(REQUEST_IDS):
-        request_id = "".join(stage.random.choices(string.ascii_letters + string.digits, k=24))
-        headers = {"X-Request-ID": request_id}
+        headers = {"X-Request-ID": _request_id(stage)}
         if number % 5 == 4:
             answer = await stage.order("request-ids", [(event_id, 1)], headers=headers)
         else:
-            answer = await stage.get("request-ids", f"/events/{event_id}", headers=headers)
+            answer = await stage.get("request-ids", paths[number % 5], headers=headers)
         if answer.error == "timeout":
             break
+    await _send_request_ids_at_once(stage, event_id)
     await stage.get(
         "request-id-malformed", f"/events/{event_id}", headers={"X-Request-ID": "not ok; a b" + "x" * 200}
     )
     await stage.get("request-id-absent", f"/events/{event_id}")
     await asyncio.sleep(0.5)  # the log travels through a pipe
     stage.text("request-id-log", stage.service.log_text(since=mark))
+
+
+async def _send_request_ids_at_once(stage: Stage, event_id: int) -> None:
+    """Requests that overlap: orders, and reads of orders that do not exist, each with an order id of its own."""
+    name = "request-ids-at-once"
+    orders = [
+        stage.order(name, [(event_id, 1)], headers={"X-Request-ID": _request_id(stage)}, fresh=True)
+        for _ in range(REQUEST_IDS_AT_ONCE)
+    ]
+    reads = [
+        stage.get(name, f"/orders/{stage.key()}", headers={"X-Request-ID": _request_id(stage)}, fresh=True)
+        for _ in range(REQUEST_IDS_AT_ONCE)
+    ]
+    await asyncio.gather(*orders, *reads)
+
+
+def _request_id(stage: Stage) -> str:
+    return "".join(stage.random.choices(string.ascii_letters + string.digits, k=24))
 
 
 async def _waitlist(stage: Stage) -> None:
