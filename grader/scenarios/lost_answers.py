@@ -15,6 +15,9 @@ REPLAY_PAUSE_S = 2.0
 PHASE_S = 12.5
 """No client asks again later than this: who waited in vain for its first answer is left to the end."""
 
+FAULT_MET_S = 5.0
+"""A charge that nobody began so long after its order was answered is not waited for."""
+
 SETTLE_S = 30.0
 """Contract: money is judged 30 s after the last request or fault."""
 
@@ -50,6 +53,7 @@ async def drive(stage: Stage) -> None:
 async def _phase(
     stage: Stage, name: str, fault: Fault, event_id: int, count: int
 ) -> tuple[list[Order], list[Exchange]]:
+    before = len((await stage.world.faults.ledger()).calls)
     await stage.world.faults.set_faults(fault)
     orders = [new_order(stage, event_id, 1 + number % 3) for number in range(count)]
     until_s = stage.now() + PHASE_S
@@ -59,7 +63,18 @@ async def _phase(
             for order in orders
         )
     )
+    await _until_met(stage, fault, before, count)
     return orders, list(answers)
+
+
+async def _until_met(stage: Stage, fault: Fault, before: int, count: int) -> None:
+    """Keep the fault until each order's charge has met it: a design that answers first may charge later."""
+    until_s = stage.now() + FAULT_MET_S
+    while stage.now() < until_s:
+        calls = (await stage.world.faults.ledger()).calls[before:]
+        if sum(call.fault == fault.kind for call in calls) >= count:
+            return
+        await asyncio.sleep(0.25)
 
 
 def _first_charge(kind: FaultKind, *, seconds: float = 0, status: int = 503) -> Fault:

@@ -16,6 +16,9 @@ SETTLE_S = 18.0
 COLD_CURRENCY = "CHF"
 """Not used before the rates hang, so that its rate can only come from there."""
 
+MINIMUM_HANG_S = 5.0
+"""Also for a design that answers before it has called the upstream."""
+
 BEAT_S = 0.25
 BEAT_TIMEOUT_S = 3.0
 
@@ -51,7 +54,9 @@ async def _hang(
 ) -> tuple[list[Order], list[Exchange]]:
     await stage.world.faults.set_faults(Fault(upstream=upstream, kind="hang"))
     orders = [new_order(stage, event_id, currency=currency) for _ in range(ORDERS)]
+    hang_until_s = stage.now() + MINIMUM_HANG_S
     answers = await asyncio.gather(*(send_order(stage, f"{upstream}-hang", order) for order in orders))
+    await asyncio.sleep(max(0.0, hang_until_s - stage.now()))
     await stage.world.faults.clear_faults()
     return orders, list(answers)
 

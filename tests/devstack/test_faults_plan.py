@@ -35,6 +35,13 @@ def test_first_n_calls_can_be_counted_per_item() -> None:
     assert kinds(plan, "abab") == ["status", "status", None, None]
 
 
+def test_a_later_call_of_an_item_from_an_earlier_plan_is_no_first_call() -> None:
+    earlier = Plan()
+    kinds(earlier, "a")
+    rule = Fault(upstream="payments", kind="status", first=1, per_item=True)
+    assert kinds(Plan([rule], known=frozenset(earlier.items)), "ab") == [None, "status"]
+
+
 def test_a_call_of_another_upstream_or_operation_is_neither_met_nor_counted() -> None:
     plan = Plan([Fault(upstream="payments", kind="hang", operation="charge", first=1)])
     assert plan.decide("risk", "charge", "a", 0).fault is None
