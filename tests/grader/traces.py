@@ -41,6 +41,11 @@ class Traces:
             time.sleep(0.05)
         return not self.processes() and not self.open_ports()
 
+    def kill(self) -> None:
+        """End whatever a failed test left."""
+        for process in self._living():
+            process.kill()
+
     def _living(self) -> Iterator[psutil.Process]:
         root = str(self.run.resolve()) + "/"
         for process in psutil.process_iter():
