@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from devstack.errors import DevstackError
 from grader import doctor as doctor_module
@@ -34,6 +35,9 @@ app = typer.Typer(
     help="Grade box-office submissions: drive them, judge the record, say why.",
 )
 T = TypeVar("T")
+
+DETAIL_CHARACTERS = 600
+"""Of an error or a finding: paths are long, and the next step comes last."""
 
 NO_SANDBOX = "No sandbox: the submission runs with your rights. Grade only code that you trust."
 
@@ -96,9 +100,8 @@ def doctor_command(
     console = Console(highlight=False)
     for finding in findings:
         mark, style = ("ok", "green") if finding.ok else ("no", "red")
-        console.print(
-            f"[{style}]{mark}[/] ", one_line(f"{finding.name}: {finding.detail}"), sep="", markup=True
-        )
+        told = one_line(f"{finding.name}: {finding.detail}", DETAIL_CHARACTERS)
+        console.print(Text.assemble((mark, style), " ", told), soft_wrap=True)
     raise typer.Exit(ExitCode.GRADED if all(finding.ok for finding in findings) else ExitCode.UNDECIDED)
 
 
@@ -213,7 +216,7 @@ def _told(error: OSError) -> str:
 
 def _fail(message: str, code: ExitCode) -> ExitCode:
     Console(stderr=True, highlight=False).print(
-        f"grader: {one_line(message, 600)}", style="red", markup=False, soft_wrap=True
+        f"grader: {one_line(message, DETAIL_CHARACTERS)}", style="red", markup=False, soft_wrap=True
     )
     return code
 

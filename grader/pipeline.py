@@ -28,7 +28,7 @@ from devstack.world import Submission, WorldSettings
 from grader import environment, intake
 from grader.checks import collect_checks
 from grader.driving import drive
-from grader.errors import NoRoom, RunDirectoryError
+from grader.errors import NoRoom, RunDirectoryError, UsageError
 from grader.judging import regrade
 from grader.model import Machine, RunLock, Scorecard
 from grader.paths import RunPaths, write_json, write_text
@@ -128,11 +128,13 @@ async def run(request: RunRequest, view: RunView) -> Scorecard:
 
 
 def _selection(rubric: Rubric, request: RunRequest) -> tuple[str, ...]:
-    """Ids of the chosen checks; empty when all were asked for. Raises UnknownCheck."""
+    """Ids of the chosen checks; empty when all were asked for. Raises UnknownCheck, UsageError if none is left."""
     chosen = rubric.select(request.only)
     if request.quick:
         metas = collect_checks()
         chosen = tuple(name for name in chosen if not QUICK_LEAVES_OUT & set(metas[name].requires))
+        if not chosen:
+            raise UsageError("--quick leaves out every chosen check", hint="choose others, or drop --quick")
     return () if chosen == rubric.check_ids else chosen
 
 

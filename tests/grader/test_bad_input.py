@@ -71,6 +71,7 @@ def own_rubric(tmp_path: Path, old: str, new: str) -> Path:
         (["run"], "Missing argument 'PATH'. (see grader --help)"),
         (["run", "{tiny}", "--only", "oder-validation"], "no check or category is called 'oder-validation' (did you mean 'order-validation'?)"),
         (["run", "{tiny}", "--only", "x"], "no check or category is called 'x' (categories: async-fundamentals, "),
+        (["run", "{tiny}", "--quick", "--only", "load-errors"], "--quick leaves out every chosen check (choose others, or drop --quick)"),
         (["run", "{tiny}", "--rubric", "{tmp}/none.toml"], "cannot read the rubric {tmp}/none.toml: No such file or directory (leave --rubric out"),
         (["run", "{tiny}", "--rubric", __file__], "test_bad_input.py is not TOML: "),
         (["run", "{tiny}", "--out", "{tmp}"], "{tmp} is not empty: choose another folder for --out, or remove it first"),
