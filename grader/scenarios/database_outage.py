@@ -1,4 +1,4 @@
-"""The database goes away for eight seconds and comes back; then it stands still for six."""
+"""The database goes away for eight seconds and comes back; then it stands still for as long."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ OUTAGE_S = 8.0
 LONG_OUTAGE_S = 18.0
 """Contract: not ready ≤ 15 s after the loss, + 20 %. Only for a service that the first outage did not tell."""
 
-FROZEN_S = 6.0
+FROZEN_S = 8.0
+"""Two seconds above what a judged answer may take: one that waits for the return shows it."""
+
 RECOVERY_S = 18.0
 """Contract: right again ≤ 15 s after the return, + 20 %."""
 
 READY_AGAIN_S = 24.0
 """Contract: ready again ≤ 20 s after the return, + 20 %."""
 
+POOL_ROUND_TRIP_S = 0.1
+POOL_READS = 8
 STREAK = 20
 ORDERS_AFTER = 2
 READ_TIMEOUT_S = 4.0
-BEAT_TIMEOUT_S = 7.0
+BEAT_TIMEOUT_S = 9.0
 """Above the 5 s + 20 % that readiness may take, so that a slow answer is told from none."""
 
 
@@ -49,6 +53,7 @@ async def drive(stage: Stage) -> None:
         if not _answered_since(ready, lost_s, _not_ready):
             await _outage(stage, "long-outage", event.id, ready)
         await _ready_again(stage, ready)
+        await _fill_the_pool(stage, event.id)
         stage.fact("frozen-from-s", stage.now())
         await stage.world.faults.set_proxy(frozen=True)
         await asyncio.sleep(FROZEN_S)
@@ -121,6 +126,17 @@ async def _recover(stage: Stage, event_id: int) -> None:
 async def _ready_again(stage: Stage, ready: Sequence[Heartbeat]) -> None:
     returned_s = stage.now()
     await _until(stage, READY_AGAIN_S, lambda: _answered_since(ready, returned_s, lambda b: b.status == 200))
+
+
+async def _fill_the_pool(stage: Stage, event_id: int) -> None:
+    """Overlapping reads, so that the standstill meets idle connections of a pool and not only new ones."""
+    await stage.world.faults.set_proxy(delay_s=POOL_ROUND_TRIP_S)
+    reads = (
+        stage.get("filling-reads", f"/events/{event_id}", fresh=True, timeout_s=READ_TIMEOUT_S)
+        for _ in range(POOL_READS)
+    )
+    await asyncio.gather(*reads)
+    await stage.world.faults.set_proxy()
 
 
 async def _until(stage: Stage, within_s: float, reached: Callable[[], bool]) -> None:

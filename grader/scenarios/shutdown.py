@@ -11,6 +11,9 @@ from grader.scenarios.stage import Scenario, Stage
 
 ORDERS = 5
 PAYMENT_S = 2.0
+MAILER_S = 2.0
+"""Slow enough that mails still wait when the last order has been answered: what is only in memory is lost then."""
+
 SIGNAL_AFTER_S = 0.7
 SIGNAL_AT_LAST_S = 1.6
 GONE_TIMEOUT_S = 26.0
@@ -24,7 +27,7 @@ async def drive(stage: Stage) -> None:
     await stage.start()
     event = stage.world.live.open_events(minimum_seats=300)[0]
     await send_order(stage, "warm", new_order(stage, event.id))
-    await stage.world.faults.set_latency(payments=PAYMENT_S)
+    await stage.world.faults.set_latency(payments=PAYMENT_S, mailer=MAILER_S)
     await stage.get("idle-connection", f"/events/{event.id}")
     orders = [new_order(stage, event.id) for _ in range(ORDERS)]
     async with asyncio.TaskGroup() as group:
@@ -41,7 +44,7 @@ async def drive(stage: Stage) -> None:
         await _sessions_end(stage)
     else:
         await stage.service.close()
-    await stage.world.faults.set_latency(payments=0.05)
+    await stage.world.faults.set_latency(payments=0.05, mailer=0.05)
     await stage.start()
     await settle_all(stage, "settled", orders, answers, within_s=SETTLE_S)
     await _mails(stage)
