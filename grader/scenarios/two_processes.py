@@ -23,6 +23,15 @@ IN_FLIGHT = 30
 """Contract: up to 30 orders in flight, none is shed."""
 
 RACE_LATENCY_S = 0.2
+LAST_SEAT_EVENTS = 3
+LAST_SEAT_SEATS = 4
+LAST_SEAT_ORDERS = 10
+"""Per event, all in one instant: together no more than may be in flight."""
+
+FREEZE_AFTER_S = 0.1
+FREEZE_S = 0.4
+"""Around the moment when the risk assessments are answered: what then goes to the database arrives there together."""
+
 STORM_S = 20.0
 SECOND_WAVE_ORDERS = 24
 DUPLICATES = 20
@@ -33,16 +42,22 @@ WAITLIST_TWINS = 10
 
 
 async def drive(stage: Stage) -> None:
-    """Sell three small events out, join the waitlist of one, then send duplicates of single orders."""
+    """Sell small events out, join the waitlist of one, then send duplicates of single orders."""
     await stage.start()
     live = stage.world.live
     hot = live.open_events(minimum_seats=SEATS, maximum_seats=SEATS)[:HOT_EVENTS]
-    stage.fact("events", [{"id": event.id, "seats_total": event.seats_total} for event in hot])
+    tiny = live.open_events(minimum_seats=LAST_SEAT_SEATS, maximum_seats=LAST_SEAT_SEATS)
+    nearly_full = tiny[:LAST_SEAT_EVENTS]
+    events: list[JsonValue] = [
+        {"id": event.id, "seats_total": event.seats_total} for event in (*hot, *nearly_full)
+    ]
+    stage.fact("events", events)
     quiet = live.open_events(minimum_seats=300)
     require_an_answer([await send_order(stage, "warm", new_order(stage, quiet[0].id))], "warming up")
-    sold_out = await _sell_out(stage, [event.id for event in hot])
+    sold_out = await _sell_out(stage, [event.id for event in hot], [event.id for event in nearly_full])
     await _waitlist(stage, sold_out)
     await _duplicates_at_once(stage, quiet[1].id)
+    await _last_seats_again(stage, tiny[LAST_SEAT_EVENTS].id)
     await _replays(stage, quiet[2].id)
     await stage.ledger()
 
@@ -50,19 +65,26 @@ async def drive(stage: Stage) -> None:
 # -- seats -------------------------------------------------------------------------------------------------
 
 
-async def _sell_out(stage: Stage, event_ids: Sequence[int]) -> int:
-    """Storm each event, sell what is left one by one, and return an event that shows no seat any more."""
+async def _sell_out(stage: Stage, stormed: Sequence[int], nearly_full: Sequence[int]) -> int:
+    """Storm each event, then the last seats of others; sell what is left one by one.
+
+    Returns an event that shows no seat any more.
+    """
+    event_ids = [*stormed, *nearly_full]
     await stage.world.faults.set_latency(risk=RACE_LATENCY_S, payments=RACE_LATENCY_S)
     orders: list[Order] = []
     answers: list[Exchange] = []
     async with watch_processes(stage.service) as seen:
         until_s = stage.now() + STORM_S
-        for event_id in event_ids:
+        for event_id in stormed:
             wave = [new_order(stage, event_id, stage.random.randint(1, 3)) for _ in range(ORDERS_PER_EVENT)]
             sent = await _storm(stage, wave, until_s)
             require_an_answer(sent, "30 orders were in flight")
             orders += wave
             answers += sent
+        last, sent = await _last_seats(stage, nearly_full, until_s)
+        orders += last
+        answers += sent
     stage.fact("serving-processes", seen.count())
     await stage.world.faults.set_latency(risk=0.02, payments=0.05)
     # What was sent first is over before the rest is sold: an order that fails now gives its seats back.
@@ -91,6 +113,28 @@ async def _storm(stage: Stage, orders: Sequence[Order], until_s: float) -> list[
             return await insist(stage, "storm", order, again=3, pause_s=0.5, until_s=until_s)
 
     return [answer for answer in await asyncio.gather(*map(buy, orders)) if answer is not None]
+
+
+async def _last_seats(
+    stage: Stage, event_ids: Sequence[int], until_s: float
+) -> tuple[list[Order], list[Exchange]]:
+    """Leave one seat of each event, then ask for all of these at once.
+
+    The database stands still for a moment, so that the orders' next statements, of both processes, reach it in one
+    instant: whoever looks before booking looks at the same last seat, however short the time between the two is.
+    """
+    orders = [new_order(stage, event_id, LAST_SEAT_SEATS - 1) for event_id in event_ids]
+    answers = await _storm(stage, orders, until_s)
+    crowd = [new_order(stage, event_id) for event_id in event_ids for _ in range(LAST_SEAT_ORDERS)]
+    asking = asyncio.create_task(_storm(stage, crowd, until_s))
+    try:
+        await asyncio.sleep(FREEZE_AFTER_S)
+        await stage.world.faults.set_proxy(frozen=True)
+        await asyncio.sleep(FREEZE_S)
+    finally:
+        await stage.world.faults.set_proxy()
+        answers += await asking
+    return orders + crowd, answers
 
 
 async def _second_wave(stage: Stage, event_id: int) -> None:
@@ -181,14 +225,25 @@ async def _duplicates_at_once(stage: Stage, event_id: int) -> None:
     await stage.ledger("duplicates")
 
 
+async def _last_seats_again(stage: Stage, event_id: int) -> None:
+    """Buy all seats of an event, and ask again: the event is sold out then, the order is not."""
+    order = new_order(stage, event_id, LAST_SEAT_SEATS)
+    answers = [await send_order(stage, "last-seats", order) for _ in range(2)]
+    require_an_answer(answers, "all seats of an event were bought")
+
+
 async def _replays(stage: Stage, event_id: int) -> None:
-    """The same request again: at once, in other words, with another body, after a restart."""
+    """The same request again: at once, in other words, with other bodies, after a restart."""
     order = new_order(stage, event_id, 2)
     answers = [await send_order(stage, "replays", order), await send_order(stage, "replays", order)]
     require_an_answer(answers, "one order was placed")
     answers.append(await _same_json_other_text(stage, order))
-    other = Order({**order.body, "items": [{"event_id": event_id, "quantity": 3}]}, order.key)
-    await send_order(stage, "other-body", other)
+    changes: tuple[dict[str, JsonValue], ...] = (
+        {"items": [{"event_id": event_id, "quantity": 3}]},
+        {"buyer_email": stage.world.live.buyer(960)},
+    )
+    for change in changes:
+        await send_order(stage, "other-body", Order({**order.body, **change}, order.key))
     stage.service.terminate()
     if not await stage.service.wait_gone(STOP_TIMEOUT_S):
         await stage.service.close()

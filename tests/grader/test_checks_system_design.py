@@ -60,6 +60,7 @@ def two_processes() -> Artifact:
             "replay-after-restart": (placed("replay-after-restart", 20, status=200),),
             "replays-settled": (reading(20),),
             "other-body": (placed("other-body", 20, status=422, quantity=3),),
+            "last-seats": (placed("last-seats", 40), placed("last-seats", 40, status=200)),
             "duplicates": (placed("duplicates", 30), *[placed("duplicates", 30, status=409)] * 19),
             "duplicates-after": (placed("duplicates-after", 30, status=200),),
             "duplicates-settled": (reading(30),),
@@ -139,6 +140,14 @@ def test_accepting_another_body_under_a_known_key_fails(two_processes: Artifact)
     careless = with_exchanges(two_processes, other_body=[placed("other-body", 20, status=200)])
     found = failures(outcome_of(checks.test_idempotent_replay, careless))
     assert found == {"the same key with another body is 409 or 422"}
+
+
+def test_sold_out_for_who_bought_the_last_seats_fails(two_processes: Artifact) -> None:
+    forgetful = with_exchanges(
+        two_processes, last_seats=[placed("last-seats", 40), placed("last-seats", 40, status=409)]
+    )
+    found = failures(outcome_of(checks.test_idempotent_replay, forgetful))
+    assert found == {"who bought the last seats and asks again gets the same order"}
 
 
 def test_duplicates_charged_twice_fail_even_when_one_was_refunded(two_processes: Artifact) -> None:
