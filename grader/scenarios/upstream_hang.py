@@ -1,4 +1,4 @@
-"""Upstreams that take a request and never answer: one after the other, under five orders each."""
+"""Upstreams that take a request and never finish an answer: one after the other, under five orders each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from grader.scenarios.clients import Order, new_order, send_order, settle_all
 from grader.scenarios.stage import Scenario, Stage
 
 ORDERS = 5
+HANGING_CALLS = 3
+"""All calls after them are answered with a byte per second: a limit for each read never ends that, a deadline does."""
+
 SETTLE_S = 18.0
 """Contract: an open outcome settles ≤ 15 s after payments answers again, + 20 %."""
 
@@ -52,7 +55,9 @@ async def drive(stage: Stage) -> None:
 async def _hang(
     stage: Stage, upstream: Upstream, event_id: int, *, currency: str | None = None
 ) -> tuple[list[Order], list[Exchange]]:
-    await stage.world.faults.set_faults(Fault(upstream=upstream, kind="hang"))
+    await stage.world.faults.set_faults(
+        Fault(upstream=upstream, kind="hang", first=HANGING_CALLS), Fault(upstream=upstream, kind="drip")
+    )
     orders = [new_order(stage, event_id, currency=currency) for _ in range(ORDERS)]
     hang_until_s = stage.now() + MINIMUM_HANG_S
     answers = await asyncio.gather(*(send_order(stage, f"{upstream}-hang", order) for order in orders))
