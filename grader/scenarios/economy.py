@@ -17,6 +17,7 @@ SMALL_PAGE, LARGE_PAGE = 5, 50
 CACHES_EXPIRE_S = 5.5
 """Contract: a list's availability is at most 5 s old. What the reads before left in a cache is over then."""
 
+MAILS_WITHIN_S = 8.0
 WARM_UP_READS = 20
 """Enough for lazy pools and for each driver's first introspection queries."""
 
@@ -53,7 +54,17 @@ async def _orders(stage: Stage) -> None:
         event = events[number % len(events)]
         answer = await stage.order("orders", [(event.id, 1)], currency="USD" if number % 2 else None)
         _must_answer(answer)
+    await _mails(stage, len(stage.record.exchanges["orders"]))
     await stage.ledger("after-orders")
+
+
+async def _mails(stage: Stage, count: int) -> None:
+    """Give the mails of the orders time to leave, so that their connections are counted too."""
+    until_s = stage.now() + MAILS_WITHIN_S
+    while stage.now() < until_s:
+        if len((await stage.world.faults.ledger()).messages) >= count:
+            return
+        await asyncio.sleep(0.5)
 
 
 def _must_answer(answer: Exchange) -> None:
