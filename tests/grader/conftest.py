@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from traces import Ended
 
 from devstack.artifacts import Artifact
+from grader import cli
 from grader.model import CheckMeta, CheckOutcome, CheckResult, Machine, RunLock, Verdict
 from grader.paths import RunPaths, write_json
 from grader.rubric import Rubric, load_rubric
@@ -106,3 +109,18 @@ def checks_folder(tmp_path: Path) -> Callable[[str], Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def grader(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Call the command line as the console script does."""
+
+    def call(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["grader", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ending:
+            cli.main()
+        captured = capsys.readouterr()
+        assert isinstance(ending.value.code, int)
+        return Ended(ending.value.code, captured.out, captured.err)
+
+    return call

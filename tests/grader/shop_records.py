@@ -11,6 +11,7 @@ from grader.model import CheckOutcome
 from grader.verdicts import run_check
 
 CHECK = Callable[..., None]
+Spoil = Callable[[Artifact], Artifact]
 
 
 def outcome_of(check: CHECK, *artifacts: Artifact) -> CheckOutcome:
@@ -116,3 +117,27 @@ def with_facts(artifact: Artifact, **changed: Any) -> Artifact:
 def with_ledger(artifact: Artifact, name: str, book: Ledger) -> Artifact:
     """``artifact`` with another ledger."""
     return artifact.model_copy(update={"ledgers": {**artifact.ledgers, name: book}})
+
+
+def steady(latency_s: float = 0.02) -> Heartbeats:
+    """Ten seconds of heartbeats that are all answered alike."""
+    return beats(10, interval_s=0.05, answer=lambda _: (200, latency_s))
+
+
+def frozen(from_s: float, until_s: float) -> Heartbeats:
+    """Nothing is answered while the loop is blocked; what was due then is answered at its end."""
+
+    def answer(at_s: float) -> tuple[int, float]:
+        return 200, until_s - at_s if from_s <= at_s < until_s else 0.02
+
+    return beats(10, interval_s=0.05, answer=answer)
+
+
+def with_beats(artifact: Artifact, name: str, series: Heartbeats) -> Artifact:
+    """``artifact`` with another series of heartbeats."""
+    return artifact.model_copy(update={"heartbeats": {**artifact.heartbeats, name: series}})
+
+
+def lasting(exchange: Exchange, elapsed_s: float) -> Exchange:
+    """``exchange``, had it taken so long."""
+    return exchange.model_copy(update={"elapsed_s": elapsed_s})

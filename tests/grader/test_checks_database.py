@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-from shop_records import failures, outcome_of, placed, read, with_exchanges
+from shop_records import Spoil, failures, outcome_of, placed, read, with_exchanges
 
 from devstack.artifacts import Artifact, ConnectionSample, DatabaseCounters, Exchange
 from grader.checks import test_database_connections as checks
 from grader.model import ConnectionSeries, Verdict
-
-Spoil = Callable[[Artifact], Artifact]
 
 
 def counters(*, opened: int = 0, statements: int = 0) -> DatabaseCounters:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from shop_records import beats, failures, ledger, outcome_of, placed, read, with_exchanges, with_ledger
+from shop_records import Spoil, beats, failures, ledger, outcome_of, placed, read, with_exchanges, with_ledger
 
 from devstack.artifacts import Artifact
 from grader.checks import test_performance as checks
 from grader.model import Verdict
 
-Spoil = Callable[[Artifact], Artifact]
 EXPECTED = [
     {"day": "2026-01-01", "tickets": 3, "gross": "30.50", "orders": 2},
     {"day": "2026-01-02", "tickets": 1, "gross": "10.00", "orders": 1},

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from traces import Ended
 
 from devstack.errors import PostgresError
 from grader import cli
@@ -39,14 +40,10 @@ def test_the_command_line_loads_neither_the_load_generator_nor_a_service() -> No
     assert not loaded & {"locust", "gevent", "fastapi", "uvicorn", "sqlalchemy", "boxoffice"}
 
 
-def test_without_arguments_the_help_is_shown(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["grader"])
-    with pytest.raises(SystemExit) as ending:
-        cli.main()
-    assert ending.value.code == 0
-    assert "doctor" in capsys.readouterr().out
+def test_without_arguments_the_help_is_shown(grader: Callable[..., Ended]) -> None:
+    ended = grader()
+    assert ended.code == 0
+    assert "doctor" in ended.out
 
 
 @pytest.mark.integration
@@ -78,29 +75,19 @@ def test_nothing_of_a_submission_is_executed_by_the_grader_itself(
 
 @pytest.mark.integration
 def test_a_run_can_be_judged_again(
-    tiny: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    grader: Callable[..., Ended], tiny: Callable[..., Path], tmp_path: Path
 ) -> None:
-    def call(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["grader", *arguments])
-        with pytest.raises(SystemExit) as ending:
-            cli.main()
-        assert isinstance(ending.value.code, int)
-        return ending.value.code
-
     run = tmp_path / "a run"
-    assert call("run", str(tiny("dies-at-once")), "--out", str(run), "--seed", "3") == 0
-    printed = capsys.readouterr()
+    graded = grader("run", tiny("dies-at-once"), "--out", run, "--seed", "3")
     first = RunPaths(run).scorecard.read_bytes()
-    assert call("regrade", str(run)) == 0
-    again = capsys.readouterr()
+    again = grader("regrade", run)
+
+    assert (graded.code, again.code) == (0, 0)
     assert RunPaths(run).scorecard.read_bytes() == first
-    assert again.out == printed.out
-    assert f"Run directory: {run}" in printed.out
-    assert cli.NO_SANDBOX in printed.err
-    assert call("regrade", str(run), "--fail-under", "50") == 1
+    assert again.out == graded.out
+    assert f"Run directory: {run}" in graded.out
+    assert cli.NO_SANDBOX in graded.err
+    assert grader("regrade", run, "--fail-under", "50").code == 1
 
 
 # -- interruptions --------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a run leaves behind: processes, ports and files, found by the paths of its run directory."""
+"""How a run ended, and what it leaves behind: processes, ports and files, found by the paths of its run directory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How ``grader`` ended: exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaints(self) -> list[str]:
+        """The lines in which it says what went wrong."""
+        return [line for line in self.err.splitlines() if line.startswith("grader: ")]
 
 
 @dataclass(frozen=True)
