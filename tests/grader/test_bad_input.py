@@ -199,10 +199,6 @@ def failing_migration(root: Path) -> None:
     (root / "migrations" / "0002_broken.sql").write_text("CREATE INDEX ON no_such_table (id);")
 
 
-def dying(root: Path) -> None:
-    (root / "src" / "boxoffice" / "behaviour.txt").write_text("dies-at-once")
-
-
 def never_ready(root: Path) -> None:
     (root / "src" / "boxoffice" / "behaviour.txt").write_text("never-ready")
 
@@ -216,7 +212,6 @@ def broken_code(root: Path) -> None:
     ("spoil", "reason"),
     [
         (failing_migration, 'migration 0002_broken.sql failed: relation "no_such_table" does not exist'),
-        (dying, "the service ended with status 1 before it was ready; its log ends: cannot import the payments"),
         (broken_code, "its log ends: ModuleNotFoundError: No module named 'no_such_module'"),
         (never_ready, "the service was not ready 1 s after its start: /health/ready answered 503"),
     ],
