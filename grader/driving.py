@@ -10,7 +10,8 @@ from pathlib import Path
 from devstack.artifacts import Artifact, Outcome
 from devstack.errors import ServiceError
 from devstack.world import World, WorldSettings
-from grader.scenarios.stage import Recorder, Scenario, Stage
+from grader.scenarios.recorder import Recorder
+from grader.scenarios.stage import Scenario, Stage
 from grader.text import one_line
 
 LOG_TAIL_CHARACTERS = 6_000

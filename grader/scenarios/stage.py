@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from pydantic import JsonValue
 
 from devstack.artifacts import (
-    Artifact,
-    ConnectionSample,
     DatabaseCounters,
     Exchange,
     Heartbeat,
     Heartbeats,
     Ledger,
-    Outcome,
     quantile,
 )
 from devstack.errors import StoppedAnswering
@@ -30,6 +26,8 @@ from devstack.service import Service
 from devstack.world import World, WorldSettings
 from grader.answers import FINAL_STATUSES, order_status_of
 from grader.answers import order_id_of as order_id_of
+from grader.scenarios.exchanges import TEXT_CAP, exchange_with
+from grader.scenarios.recorder import Recorder
 
 CLIENT_TIMEOUT_S = 15.0
 """The client's patience: above every deadline of the contract (10 s), so that a late answer is still seen."""
@@ -40,9 +38,6 @@ PATH_THAT_NEEDS_NOTHING = "/no-such-page"
 UNANSWERED_LIMIT = 3
 UNANSWERED_S = 25.0
 """A service that answered none of its last requests for so long is given up: waiting on proves nothing more."""
-
-TEXT_CAP = 64_000
-BODY_CAP_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -58,35 +53,6 @@ class Scenario:
     budget_s: float
     processes: int = 1
     quiet: bool = True
-
-
-@dataclass
-class Recorder:
-    """The record in the making; :meth:`artifact` freezes it."""
-
-    exchanges: dict[str, list[Exchange]] = field(default_factory=dict)
-    heartbeats: dict[str, Heartbeats] = field(default_factory=dict)
-    ledgers: dict[str, Ledger] = field(default_factory=dict)
-    counters: dict[str, DatabaseCounters] = field(default_factory=dict)
-    connections: dict[str, list[ConnectionSample]] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, JsonValue] = field(default_factory=dict)
-
-    def artifact(self, scenario: str, attempt: int, outcome: Outcome, log_tail: str) -> Artifact:
-        """The frozen record."""
-        return Artifact(
-            scenario=scenario,
-            attempt=attempt,
-            outcome=outcome,
-            exchanges={name: tuple(found) for name, found in self.exchanges.items()},
-            heartbeats=self.heartbeats,
-            ledgers=self.ledgers,
-            counters=self.counters,
-            connections={name: tuple(found) for name, found in self.connections.items()},
-            texts=self.texts,
-            facts=self.facts,
-            log_tail=log_tail,
-        )
 
 
 class Stage:
@@ -366,78 +332,3 @@ class Stage:
         readings = [last[order_id] for order_id in sorted(last)]
         self.record.exchanges[name] = readings
         return readings
-
-
-async def exchange_with(
-    client: httpx.AsyncClient,
-    label: str,
-    method: str,
-    path: str,
-    *,
-    json_body: JsonValue = None,
-    content: bytes | None = None,
-    headers: Mapping[str, str] | None = None,
-    timeout_s: float,
-    now: Callable[[], float],
-) -> Exchange:
-    """One request and its answer as a record; network errors become its ``error``."""
-    sent = dict(headers or {})
-    body = content
-    if json_body is not None:
-        body = json.dumps(json_body).encode()
-        sent.setdefault("Content-Type", "application/json")
-    started = now()
-    status: int | None = None
-    received: dict[str, str] = {}
-    raw = b""
-    error: str | None = None
-    try:
-        async with asyncio.timeout(timeout_s):
-            async with client.stream(method, path, content=body, headers=sent) as answer:
-                async for chunk in answer.aiter_bytes():
-                    raw += chunk
-                    if len(raw) > BODY_CAP_BYTES:
-                        error = "too-large"
-                        break
-                if error is None:
-                    status = answer.status_code
-                received = {name.lower(): value[:1000] for name, value in list(answer.headers.items())[:60]}
-    except TimeoutError:
-        error = "timeout"
-    except httpx.ConnectError:
-        error = "refused"
-    except (httpx.ReadError, httpx.WriteError, httpx.CloseError):
-        error = "reset"
-    except (httpx.HTTPError, httpx.InvalidURL):
-        error = "protocol"
-    text = raw.decode("utf-8", "replace")
-    payload = parse_json(raw) if "json" in received.get("content-type", "") else None
-    return Exchange(
-        label=label,
-        method=method,
-        path=path,
-        started_s=started,
-        elapsed_s=now() - started,
-        request_headers=sent,
-        request_json=json_body,
-        status=status,
-        headers=received,
-        body=text[:TEXT_CAP] if payload is None else text[:500],
-        body_bytes=len(raw),
-        payload=payload,
-        error=error,
-    )
-
-
-def parse_json(raw: bytes) -> JsonValue:
-    """Parse JSON from an untrusted service; ``None`` for what is not plain JSON (NaN, too deep, lone surrogates)."""
-    try:
-        payload: JsonValue = json.loads(raw, parse_constant=_refuse_constant)
-        json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError):
-        return None
-    return payload
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)

@@ -13,7 +13,7 @@ import pytest
 
 from devstack.artifacts import Exchange
 from grader.scenarios import stage as stage_module
-from grader.scenarios.stage import exchange_with, parse_json
+from grader.scenarios.exchanges import exchange_with, parse_json
 
 Answer = Callable[[httpx.Request], httpx.Response]
 

@@ -11,7 +11,7 @@ from grader.load.generator import LoadTrouble
 from grader.load.plan import Catalogue, LoadPlan
 from grader.load.result import LoadResult
 from grader.scenarios.load import SOLUTION, SUBMISSION, Cpu, _refuse_trouble
-from grader.scenarios.stage import Recorder
+from grader.scenarios.recorder import Recorder
 
 PLAN = LoadPlan(arms=(), arrivals=(), catalogue=Catalogue(events=(), sales=()))
 

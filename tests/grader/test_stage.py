@@ -16,7 +16,8 @@ from devstack.artifacts import Artifact, Exchange, Outcome
 from devstack.errors import StoppedAnswering
 from devstack.seed import LiveData
 from devstack.world import World, WorldSettings
-from grader.scenarios.stage import Recorder, Scenario, Stage
+from grader.scenarios.recorder import Recorder
+from grader.scenarios.stage import Scenario, Stage
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
