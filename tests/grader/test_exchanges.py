@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from devstack.artifacts import Exchange
-from grader.scenarios import stage as stage_module
+from grader.scenarios import exchanges
 from grader.scenarios.exchanges import exchange_with, parse_json
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -77,7 +77,7 @@ async def test_an_answer_that_does_not_come_in_time_is_a_timeout() -> None:
 
 
 async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_module, "BODY_CAP_BYTES", 10_000)
+    monkeypatch.setattr(exchanges, "BODY_CAP_BYTES", 10_000)
 
     async def endless() -> Any:
         while True:
