@@ -215,10 +215,11 @@ def _entry_id(joined: Exchange) -> str | None:
 
 async def _duplicates_at_once(stage: Stage, event_id: int) -> None:
     """Twenty times the same request in one instant; when all are answered, once more."""
-    await stage.world.faults.set_latency(payments=DUPLICATE_PAYMENT_S)
+    # Risk takes its time too: whoever looks the key up first and writes it later is slow in between.
+    await stage.world.faults.set_latency(risk=RACE_LATENCY_S, payments=DUPLICATE_PAYMENT_S)
     order = new_order(stage, event_id, 2)
     answers = await asyncio.gather(*(send_order(stage, "duplicates", order) for _ in range(DUPLICATES)))
-    await stage.world.faults.set_latency(payments=0.05)
+    await stage.world.faults.set_latency(risk=0.02, payments=0.05)
     require_an_answer(answers, "20 equal orders were in flight")
     after = await insist(stage, "duplicates-after", order, again=4, pause_s=1.5, until_s=stage.now() + 8)
     await stage.settle("duplicates-settled", [*answers, after], within_s=15)
