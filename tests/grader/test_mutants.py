@@ -1,0 +1,100 @@
+"""The mutants fit the solution, and their expectations fit the checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from grader.checks import collect_checks
+from grader.errors import UsageError
+from grader.model import Verdict
+from grader.validate.mutants import Mutant, load_mutants, materialise
+from grader.validate.run import Evidence, judge_evidence, needed_checks
+
+MUTANTS = load_mutants()
+CHECKS = collect_checks()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_applies_to_the_solution_and_changes_it(mutant: Mutant, tmp_path: Path) -> None:
+    materialise(mutant, tmp_path / "tree")
+    changed = [line[6:] for line in _patch(mutant).splitlines() if line.startswith("+++ b/")]
+    assert changed
+    assert all((tmp_path / "tree" / name).is_file() for name in changed)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_expects_checks_that_exist_in_its_category(mutant: Mutant) -> None:
+    expected = mutant.expectation
+    assert {*expected.fails, *expected.also} <= CHECKS.keys()
+    assert expected.category in {CHECKS[name].category for name in expected.fails}
+    assert not set(expected.fails) & expected.also.keys()
+
+
+def test_every_check_has_a_mutant_that_brings_it_down() -> None:
+    seen = {name for mutant in MUTANTS for name in mutant.expectation.fails}
+    assert CHECKS.keys() - seen == set()
+
+
+def test_a_patch_that_does_not_fit_any_more_is_named(tmp_path: Path) -> None:
+    mutant = MUTANTS[0]
+    folder = tmp_path / mutant.name
+    folder.mkdir()
+    (folder / "mutant.patch").write_text(_patch(mutant).replace("\n-", "\n-was never there: "))
+    with pytest.raises(UsageError, match=f"mutant {mutant.name} does not fit the solution any more"):
+        materialise(mutant.model_copy(update={"folder": folder}), tmp_path / "tree")
+
+
+def test_an_unknown_mutant_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="there is no mutant 'nobody'"):
+        load_mutants(["nobody"])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("title = ", "is not TOML"), ('title = "x"', "flaw: Field required")],
+    ids=["syntax", "missing field"],
+)
+def test_a_malformed_expectation_is_told_in_one_line(tmp_path: Path, content: str, reason: str) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "expect.toml").write_text(content)
+    with pytest.raises(UsageError, match=reason):
+        load_mutants(folder=tmp_path)
+
+
+def test_evidence_is_held_against_the_expectation() -> None:
+    mutant = next(found for found in MUTANTS if found.name == "liveness-asks-database")
+    verdicts = {
+        "liveness-independence": Verdict.PASSED,
+        "request-id": Verdict.FAILED,
+        "order-validation": Verdict.ERRORED,
+    }
+    evidence = Evidence(
+        mutant=mutant.name,
+        tree="t",
+        kit="k",
+        seed=1,
+        date="2026-01-01",
+        duration_s=1,
+        scenarios=(),
+        verdicts=verdicts,
+    )
+    finding = judge_evidence(mutant, evidence)
+    assert finding.missed == ("liveness-independence",)
+    assert finding.false_alarms == ("request-id",)
+    assert finding.errored == ("order-validation",)
+    assert not finding.ok
+
+
+def test_only_what_the_expected_checks_need_is_driven_unless_asked_for_all() -> None:
+    mutant = next(found for found in MUTANTS if found.name == "liveness-asks-database")
+    needed = needed_checks(mutant, exhaustive=False)
+    assert {"liveness-independence", "readiness-honesty", "upstream-deadline"} <= set(needed)
+    assert "load-errors" not in needed
+    assert needed_checks(mutant, exhaustive=True) == ()
+
+
+def _patch(mutant: Mutant) -> str:
+    return (mutant.folder / "mutant.patch").read_text()
