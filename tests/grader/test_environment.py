@@ -64,7 +64,9 @@ def test_a_project_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) ->
 
 
 # Installing for real takes long and needs the network: a stand-in for uv does what the test says.
-FAKE_UV = f"""#!{sys.executable}
+# A shell starts it: the interpreter's path may contain spaces, which a #! line cannot.
+FAKE_UV = f"""#!/bin/sh
+"exec" "{sys.executable}" "$0" "$@"
 import os, pathlib, sys, time
 with open(os.environ["CALLS"], "a") as calls:
     print(sys.argv[1], file=calls)

@@ -104,9 +104,10 @@ async def test_a_generator_that_is_given_up_leaves_no_process(
             await running.started()
             await running.result()
 
+    before = set(psutil.Process().children(recursive=True))
     offering = asyncio.create_task(offer())
     await asyncio.sleep(0.5)
-    children = psutil.Process().children(recursive=True)
+    children = set(psutil.Process().children(recursive=True)) - before
     assert children
     offering.cancel()
     with pytest.raises(asyncio.CancelledError):
