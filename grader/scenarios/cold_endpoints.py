@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import quote
 
-from grader.scenarios.stage import Scenario, Stage, order_id_of
+from grader.answers import order_id_of
+from grader.scenarios.stage import Scenario, Stage
 
 UPSTREAM_LATENCY_S = 0.3
 CALL_TIMEOUT_S = 8.0

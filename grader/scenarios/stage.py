@@ -24,8 +24,7 @@ from devstack.artifacts import (
 from devstack.errors import StoppedAnswering
 from devstack.service import Service
 from devstack.world import World, WorldSettings
-from grader.answers import FINAL_STATUSES, order_status_of
-from grader.answers import order_id_of as order_id_of
+from grader.answers import FINAL_STATUSES, order_id_of, order_status_of
 from grader.scenarios.exchanges import TEXT_CAP, exchange_with
 from grader.scenarios.recorder import Recorder
 

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from pydantic import JsonValue
 
 from devstack.seed import flagship_sales
-from grader.scenarios.stage import Scenario, Stage, order_id_of
+from grader.answers import order_id_of
+from grader.scenarios.stage import Scenario, Stage
 
 TICKETS = 12
 BEAT_S = 0.03
