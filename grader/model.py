@@ -15,7 +15,7 @@ from devstack.artifacts import Charge, ConnectionSample, Frozen, Message, Second
 SCORECARD_SCHEMA_VERSION = 1
 
 Level = Literal["junior", "mid", "senior"]
-Tag = Literal["core", "stretch"]
+Tag = Literal["core", "stretch", "note"]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Percentage = Annotated[float, Field(ge=0, le=100)]
@@ -167,7 +167,10 @@ class CheckOutcome(Frozen):
 
 
 class CheckResult(CheckMeta):
-    """A check, its outcome and its points, as published. ``earned`` is ``None`` where there is no score."""
+    """A check, its outcome and its points, as published. ``earned`` is ``None`` where there is no score.
+
+    A ``note`` carries no points and decides nothing: it is shown because two valid designs cannot be told apart.
+    """
 
     tag: Tag
     points: Annotated[float, Field(ge=0)]

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from devstack.artifacts import Frozen
 from grader.errors import RubricError, UnknownCheck
@@ -29,6 +29,12 @@ class RubricCheck(Frozen):
     points: Annotated[float, Field(ge=0)]
     tag: Tag
     reason: Annotated[str, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _notes_carry_no_points(self) -> RubricCheck:
+        if (self.tag == "note") != (self.points == 0):
+            raise ValueError("notes carry no points, and whatever carries none is a note")
+        return self
 
 
 class RubricCategory(Frozen):

@@ -2,7 +2,7 @@
 
 A category's score is the points-weighted mean of its applicable checks; the total is the weighted mean of the
 categories. Nothing is guessed: a category with an errored check, with a check that was not selected, or with
-no applicable check has no score, and then there is no total.
+no applicable check has no score, and then there is no total. Notes carry no points and decide nothing.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def exit_code(scorecard: Scorecard, fail_under: float = 0.0) -> ExitCode:
 
     A partial run without errors is graded, but cannot stand against ``fail_under``: then it is undecided too.
     """
-    if any(result.verdict is Verdict.ERRORED for result in scorecard.results):
+    if any(result.verdict is Verdict.ERRORED and result.points for result in scorecard.results):
         return ExitCode.UNDECIDED
     if scorecard.score is None:
         partial = bool(scorecard.lock.selection) and fail_under <= 0
@@ -83,8 +83,9 @@ def exit_code(scorecard: Scorecard, fail_under: float = 0.0) -> ExitCode:
 
 def _fraction(category: RubricCategory, by_id: Mapping[str, CheckResult]) -> float | None:
     """0…1, or ``None`` where it cannot be told."""
-    results = [by_id[check_id] for check_id in category.checks if check_id in by_id]
-    if len(results) < len(category.checks) or any(result.verdict is Verdict.ERRORED for result in results):
+    graded = [check_id for check_id, worth in category.checks.items() if worth.points]
+    results = [by_id[check_id] for check_id in graded if check_id in by_id]
+    if len(results) < len(graded) or any(result.verdict is Verdict.ERRORED for result in results):
         return None
     possible = _applicable_points(category, by_id)
     earned = sum(result.points * (result.score or 0.0) for result in results)
@@ -109,10 +110,11 @@ def _warnings(rubric: Rubric, by_id: Mapping[str, CheckResult]) -> tuple[str, ..
     missing = len(rubric.check_ids) - len(by_id)
     if missing:
         warnings.append(f"only {len(by_id)} of {len(rubric.check_ids)} checks were run: there is no total")
-    errored = [result.id for result in by_id.values() if result.verdict is Verdict.ERRORED]
+    graded = [result for result in by_id.values() if result.points]
+    errored = [result.id for result in graded if result.verdict is Verdict.ERRORED]
     if errored:
         warnings.append(f"the grader could not judge {', '.join(errored)}: grade again")
-    absent = [result.id for result in by_id.values() if result.verdict is Verdict.NOT_APPLICABLE]
+    absent = [result.id for result in graded if result.verdict is Verdict.NOT_APPLICABLE]
     if absent:
         warnings.append(f"not applicable to this design, left out of its category: {', '.join(absent)}")
     return tuple(warnings)

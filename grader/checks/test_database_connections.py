@@ -109,3 +109,17 @@ def _rows(economy: Artifact, name: str) -> int:
     payload = economy.exchange(name).payload
     items = payload.get("items") if isinstance(payload, dict) else None
     return len(items) if isinstance(items, list) else 0
+
+
+@check(
+    id="statements-per-order-line",
+    category="database-connections",
+    level="mid",
+    title="To come",
+    failure_title="To come",
+    why="To come.",
+    remediation="To come.",
+    question="To come?",
+)
+def test_statements_per_order_line(economy: Artifact, judge: Judge) -> None:
+    judge.not_applicable("not built yet")

@@ -50,10 +50,27 @@ def _parts(scorecard: Scorecard, width: int) -> Iterator[RenderableType]:
     yield from _headed("Lost points, of 100", _losses(scorecard))
     yield from _headed("Blocked: the submission could not be driven", _blocked(scorecard))
     yield from _headed("Not judged", _unjudged(scorecard))
-    passed = [result.id for result in scorecard.results if result.verdict is Verdict.PASSED]
+    passed = [result.id for result in _graded(scorecard) if result.verdict is Verdict.PASSED]
     if passed:
         yield from _headed(f"Passed ({len(passed)})", [Text(", ".join(passed), style="green")])
+    yield from _headed("Notes, without points", _notes(scorecard))
     yield from _headed("Warnings", [_plain(warning, "yellow") for warning in scorecard.warnings])
+
+
+def _graded(scorecard: Scorecard) -> list[CheckResult]:
+    return [result for result in scorecard.results if result.tag != "note"]
+
+
+def _notes(scorecard: Scorecard) -> list[RenderableType]:
+    """What was seen and decides nothing; a note that could not be taken is left out."""
+    return [
+        Text.assemble(
+            one_line(result.title if result.verdict is Verdict.PASSED else result.failure_title),
+            (f"  {result.id}: {one_line(result.judgement.summary)}", "dim"),
+        )
+        for result in scorecard.results
+        if result.tag == "note" and result.judgement
+    ]
 
 
 def _headed(heading: str, lines: list[RenderableType]) -> Iterator[RenderableType]:
@@ -95,7 +112,7 @@ def _score(score: float | None, scorecard: Scorecard, style: str = "") -> Text:
     """A score; without one, whether it was not asked for or could not be told."""
     if score is not None:
         return Text(f"{score:.1f}", style=style)
-    errored = any(result.verdict is Verdict.ERRORED for result in scorecard.results)
+    errored = any(result.verdict is Verdict.ERRORED for result in _graded(scorecard))
     not_asked_for = bool(scorecard.lock.selection) and not errored
     return Text("not all run", style="dim") if not_asked_for else Text("undecided", style="magenta")
 
@@ -103,7 +120,7 @@ def _score(score: float | None, scorecard: Scorecard, style: str = "") -> Text:
 def _losses(scorecard: Scorecard) -> list[RenderableType]:
     lost = lost_points(scorecard)
     lines: list[RenderableType] = []
-    for result in sorted(scorecard.results, key=lambda result: -lost.get(result.id, 0.0)):
+    for result in sorted(_graded(scorecard), key=lambda result: -lost.get(result.id, 0.0)):
         if result.verdict in (Verdict.FAILED, Verdict.PARTIAL):
             lines.append(_entry(lost.get(result.id, 0.0), result))
     return lines
@@ -149,7 +166,7 @@ def _blocked(scorecard: Scorecard) -> list[RenderableType]:
     """One entry per reason: a service that does not start blocks many checks at once."""
     lost = lost_points(scorecard)
     by_reason: defaultdict[str, list[CheckResult]] = defaultdict(list)
-    for result in scorecard.results:
+    for result in _graded(scorecard):
         if result.verdict is Verdict.BLOCKED:
             scenario, _, reason = (result.blocked_by or "").partition(": ")
             by_reason[reason or scenario].append(result)
@@ -166,7 +183,7 @@ def _unjudged(scorecard: Scorecard) -> list[RenderableType]:
         Text.assemble(
             (f"{result.id}: ", "magenta"), one_line(result.error or result.not_applicable or result.verdict)
         )
-        for result in scorecard.results
+        for result in _graded(scorecard)
         if result.verdict in _UNJUDGED
     ]
 

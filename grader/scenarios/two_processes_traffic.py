@@ -1,0 +1,13 @@
+"""To come."""
+
+from __future__ import annotations
+
+from grader.scenarios.stage import Scenario, Stage
+
+
+async def drive(stage: Stage) -> None:
+    """To come."""
+    await stage.start()
+
+
+SCENARIO = Scenario(name="two-processes-traffic", drive=drive, budget_s=75, processes=2, quiet=True)
