@@ -10,6 +10,9 @@ from devstack.artifacts import Artifact, Exchange, Heartbeats, quantile
 from grader.checks.limits import LIVE_P95_S, LIVE_SOURCE, LIVE_WORST_S, READ_P95_BESIDE_CPU_S
 from grader.judge import Judge
 
+SERVING_PROCESSES = 2
+"""`WEB_CONCURRENCY` of the scenarios in which processes meet."""
+
 
 def field(exchange: Exchange, name: str) -> JsonValue:
     """A field of the answer's JSON object, ``None`` where there is no such thing."""
@@ -42,6 +45,13 @@ def judge_reads_beside(judge: Judge, reads: Sequence[Exchange], what: str) -> No
             unit="s",
             source="contract: reads p95 ≤ 300 ms, + 20 %",
         )
+
+
+def judge_serving_processes(judge: Judge, artifact: Artifact) -> None:
+    """A scenario for several processes tells nothing when fewer serve."""
+    serving = artifact.number("serving-processes")
+    source = "contract: WEB_CONCURRENCY is honoured"
+    judge.at_least("serving processes", serving, SERVING_PROCESSES, source=source)
 
 
 def slowest(exchanges: Iterable[Exchange]) -> Exchange | None:

@@ -15,10 +15,9 @@ from grader.answers import (
 )
 from grader.checks.limits import MARGIN, ORDER_DEADLINE_S
 from grader.checks.purchases import MONEY, judge_money, purchases, recorded
-from grader.checks.reading import field, slowest
+from grader.checks.reading import field, judge_serving_processes, slowest
 from grader.judge import Judge, check
 
-SERVING_PROCESSES = 2
 SETTLE_S = 15 * MARGIN
 LOST_ANSWER_PHASES = ("answer-lost", "charge-refused", "answer-late")
 """Faults of the scenario in its order; it stops after one under which no order is answered."""
@@ -42,7 +41,7 @@ _DUPLICATE = PLACED | UNAVAILABLE | {409, 425}
     question="Why does an asyncio.Lock around the check pass all tests on a laptop and fail in production?",
 )
 def test_seats_oversold(two_processes: Artifact, judge: Judge) -> None:
-    _judge_processes(judge, two_processes)
+    judge_serving_processes(judge, two_processes)
     sent = [*two_processes.exchanges_of("storm"), *two_processes.exchanges_of("second-wave")]
     sent += [found for found in recorded(two_processes, "settled") if found.method == "POST"]
     readings = [found for found in recorded(two_processes, "settled") if found.method == "GET"]
@@ -116,7 +115,7 @@ def test_idempotent_replay(two_processes: Artifact, judge: Judge) -> None:
 def test_idempotent_concurrency(two_processes: Artifact, judge: Judge) -> None:
     duplicates = two_processes.exchanges_of("duplicates")
     after = two_processes.exchanges_of("duplicates-after")
-    _judge_processes(judge, two_processes)
+    judge_serving_processes(judge, two_processes)
     order = purchases([*duplicates, *after], two_processes.exchanges_of("duplicates-settled"))[0]
     told = {found for answer in (*duplicates, *after) if (found := order_id_of(answer))}
     judge.equal("orders made by 20 equal requests", len(told), 1, source=ONE_KEY)
@@ -245,12 +244,6 @@ def test_upstream_deadline(upstream_hang: Artifact, judge: Judge) -> None:
     readings, replays = upstream_hang.exchanges_of("settled"), upstream_hang.exchanges_of("settled-replays")
     orders_placed = purchases([*sent, *replays], readings)
     judge_money(judge, orders_placed, upstream_hang.ledger(), strays=False)
-
-
-def _judge_processes(judge: Judge, artifact: Artifact) -> None:
-    serving = artifact.number("serving-processes")
-    source = "contract: WEB_CONCURRENCY is honoured"
-    judge.at_least("serving processes", serving, SERVING_PROCESSES, source=source)
 
 
 def _judge_settling(judge: Judge, artifact: Artifact) -> None:
