@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from devstack.artifacts import Artifact, Exchange, Heartbeats, NotObserved
 from grader.answers import PLACED
 from grader.checks.limits import LIVE_WORST_S, MARGIN
-from grader.checks.purchases import judge_money, purchases
+from grader.checks.purchases import judge_money, purchases, recorded
 from grader.judge import Judge, check
 
 RECOVERY_S = 15 * MARGIN
@@ -23,6 +24,12 @@ SESSIONS_S = 3 * MARGIN
 
 _SETTLED_BEFORE_S = 1.0
 """A beat sent this shortly before the loss of the database may meet it."""
+
+_NAMES_THE_DATABASE = re.compile(
+    r"data ?(?:base|store)|datenbank|(?<![a-z0-9])(?:db|pg)(?![a-z0-9])|postgres|sql|psycopg|pool|connect|storage|persist",
+    re.I,
+)
+"""In any words: which, is the service's own business."""
 
 
 @check(
@@ -67,7 +74,7 @@ def test_database_restart_recovery(database_outage: Artifact, judge: Judge) -> N
     why="The balancer believes readiness. One that always says yes sends buyers into a service without a database; one that asks "
     "the mailer takes the whole fleet out because of mails.",
     remediation="Answer /health/ready by a short query with its own deadline (or from the state of a background check): 503 when "
-    "the database does not answer, 200 again when it does; leave upstreams out.",
+    "the database does not answer, with a body that says so, 200 again when it does; leave upstreams out.",
     question="What belongs into liveness, what into readiness, and what happens to the fleet if you swap them?",
 )
 def test_readiness_honesty(database_outage: Artifact, upstream_outage: Artifact, judge: Judge) -> None:
@@ -78,6 +85,7 @@ def test_readiness_honesty(database_outage: Artifact, upstream_outage: Artifact,
         source="contract: 200",
     )  # fmt: skip
     _judge_not_ready(judge, database_outage, beats)
+    _judge_cause(judge, recorded(database_outage, "ready-lost"))
     again = [beat for beat in beats.beats if beat.intended_s >= returned_s and beat.status == 200]
     judge.equal("ready again after the return", bool(again), True, source="contract: 200 again ≤ 20 s after")
     if again:
@@ -114,6 +122,21 @@ def _judge_not_ready(judge: Judge, artifact: Artifact, beats: Heartbeats) -> Non
         judge.at_most(
             "until it is told", told, NOT_READY_S, unit="s", source="contract: ≤ 15 s after its loss, + 20 %"
         )
+
+
+def _judge_cause(judge: Judge, readings: Sequence[Exchange]) -> None:
+    """Half of the points are for saying no, the rest for saying why."""
+    refusals = [reading for reading in readings if reading.status == 503]
+    if refusals:
+        named = any(_NAMES_THE_DATABASE.search(refusal.body) for refusal in refusals)
+        judge.graded(
+            "the 503 names the database",
+            int(named),
+            full=1,
+            zero=-1,
+            source="contract: 503 naming what failed",
+        )
+        judge.evidence(refusals[-1])
 
 
 @check(

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from devstack.artifacts import Exchange, Heartbeat
 from grader.answers import PLACED
 from grader.scenarios.clients import new_order, require_an_answer, send_order
+from grader.scenarios.pool import fill_the_pool
 from grader.scenarios.stage import Scenario, Stage
 
 OUTAGE_S = 8.0
@@ -27,11 +28,12 @@ RECOVERY_S = 18.0
 READY_AGAIN_S = 24.0
 """Contract: ready again ≤ 20 s after the return, + 20 %."""
 
-POOL_ROUND_TRIP_S = 0.1
-POOL_READS = 8
 STREAK = 20
 ORDERS_AFTER = 2
 READ_TIMEOUT_S = 4.0
+ASK_AFTER_S = 1.0
+"""Between readings of what readiness says: heartbeats do not keep its words."""
+
 BEAT_TIMEOUT_S = 9.0
 """Above the 5 s + 20 % that readiness may take, so that a slow answer is told from none."""
 
@@ -53,7 +55,7 @@ async def drive(stage: Stage) -> None:
         if not _answered_since(ready, lost_s, _not_ready):
             await _outage(stage, "long-outage", event.id, ready)
         await _ready_again(stage, ready)
-        await _fill_the_pool(stage, event.id)
+        await fill_the_pool(stage, event.id)
         stage.fact("frozen-from-s", stage.now())
         await stage.world.faults.set_proxy(frozen=True)
         await asyncio.sleep(FROZEN_S)
@@ -84,7 +86,7 @@ async def _outage(stage: Stage, name: str, event_id: int, ready: Sequence[Heartb
 
 @contextlib.asynccontextmanager
 async def _light_traffic(stage: Stage, name: str, event_id: int) -> AsyncIterator[None]:
-    """A list every half second and an order every two, while the block runs."""
+    """A list every half second, an order every two and readiness until it says no, while the block runs."""
 
     async def sender(group: asyncio.TaskGroup) -> None:
         for number in itertools.count():
@@ -97,11 +99,19 @@ async def _light_traffic(stage: Stage, name: str, event_id: int) -> AsyncIterato
 
     sent: list[asyncio.Task[Exchange]] = []
     async with asyncio.TaskGroup() as group:
-        sending = group.create_task(sender(group))
+        running = [group.create_task(sender(group)), group.create_task(_ask_readiness(stage))]
         yield
         # What still waits when the outage is over is given up: only what comes after is judged.
-        for task in (sending, *sent):
+        for task in (*running, *sent):
             task.cancel()
+
+
+async def _ask_readiness(stage: Stage) -> None:
+    """Record what readiness says, until it says that it is not."""
+    status = None
+    while status != 503:
+        await asyncio.sleep(ASK_AFTER_S)
+        status = (await stage.get("ready-lost", "/health/ready", fresh=True, timeout_s=BEAT_TIMEOUT_S)).status
 
 
 async def _recover(stage: Stage, event_id: int) -> None:
@@ -126,17 +136,6 @@ async def _recover(stage: Stage, event_id: int) -> None:
 async def _ready_again(stage: Stage, ready: Sequence[Heartbeat]) -> None:
     returned_s = stage.now()
     await _until(stage, READY_AGAIN_S, lambda: _answered_since(ready, returned_s, lambda b: b.status == 200))
-
-
-async def _fill_the_pool(stage: Stage, event_id: int) -> None:
-    """Overlapping reads, so that the standstill meets idle connections of a pool and not only new ones."""
-    await stage.world.faults.set_proxy(delay_s=POOL_ROUND_TRIP_S)
-    reads = (
-        stage.get("filling-reads", f"/events/{event_id}", fresh=True, timeout_s=READ_TIMEOUT_S)
-        for _ in range(POOL_READS)
-    )
-    await asyncio.gather(*reads)
-    await stage.world.faults.set_proxy()
 
 
 async def _until(stage: Stage, within_s: float, reached: Callable[[], bool]) -> None:

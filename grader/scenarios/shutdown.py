@@ -1,4 +1,4 @@
-"""SIGTERM while five orders wait for payments; then a new start in the same world."""
+"""SIGTERM while five orders wait for payments, beside a filled pool; then a new start in the same world."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 from devstack.artifacts import ConnectionSample
 from grader.answers import order_id_of, order_status_of
 from grader.scenarios.clients import new_order, send_order, settle_all
+from grader.scenarios.pool import fill_the_pool
 from grader.scenarios.stage import Scenario, Stage
 
 ORDERS = 5
@@ -27,12 +28,15 @@ async def drive(stage: Stage) -> None:
     await stage.start()
     event = stage.world.live.open_events(minimum_seats=300)[0]
     await send_order(stage, "warm", new_order(stage, event.id))
+    await fill_the_pool(stage, event.id)
     await stage.world.faults.set_latency(payments=PAYMENT_S, mailer=MAILER_S)
     await stage.get("idle-connection", f"/events/{event.id}")
     orders = [new_order(stage, event.id) for _ in range(ORDERS)]
     async with asyncio.TaskGroup() as group:
         in_flight = [group.create_task(send_order(stage, "in-flight", order)) for order in orders]
         await _in_flight(stage)
+        stage.fact("sessions-at-signal", (await stage.world.cluster.sessions(stage.world.database)).total)
+        stage.fact("abandoned-before", await _abandoned(stage))
         signal_s = stage.now()
         stage.fact("signal-s", signal_s)
         stage.service.terminate()
@@ -40,10 +44,10 @@ async def drive(stage: Stage) -> None:
         stage.fact("gone", gone)
         stage.fact("gone-after-s", stage.now() - signal_s)
     answers = [task.result() for task in in_flight]
-    if gone:
-        await _sessions_end(stage)
-    else:
+    if not gone:
         await stage.service.close()
+    await _sessions_end(stage)
+    stage.fact("abandoned-after", await _abandoned(stage))
     await stage.world.faults.set_latency(payments=0.05, mailer=0.05)
     await stage.start()
     await settle_all(stage, "settled", orders, answers, within_s=SETTLE_S)
@@ -74,6 +78,14 @@ async def _sessions_end(stage: Stage) -> None:
         await asyncio.sleep(0.1)
     stage.fact("sessions-left", samples[-1].total)
     stage.fact("sessions-gone-after-s", stage.now() - begun_s)
+
+
+async def _abandoned(stage: Stage) -> int:
+    """Sessions of this database whose client went away without a word, as PostgreSQL counts them."""
+    rows = await stage.world.cluster.fetch(
+        "SELECT sessions_abandoned FROM pg_stat_database WHERE datname = %s", stage.world.database.name
+    )
+    return int(rows[0][0])
 
 
 async def _mails(stage: Stage) -> None:

@@ -98,15 +98,19 @@ class Stage:
         self, *, processes: int | None = None, environment: Mapping[str, str] | None = None
     ) -> Service:
         """Start the service (again) and wait until it is ready. Raises ServiceDied, NeverReady."""
-        self._service = await self.world.start_service(
+        service = await self.world.start_service(
             processes=self.scenario.processes if processes is None else processes, environment=environment
         )
+        await self.adopt(service)
+        return service
+
+    async def adopt(self, service: Service) -> None:
+        """Send what follows to ``service``, which the world has started."""
+        self._service = service
         await self.close()
         self._unanswered, self._last_answer_s = 0, self.now()
-        address = self._service.base_url
-        self._kept = self._client(address, keep_alive=True)
-        self._fresh = self._client(address, keep_alive=False)
-        return self._service
+        self._kept = self._client(service.base_url, keep_alive=True)
+        self._fresh = self._client(service.base_url, keep_alive=False)
 
     async def close(self) -> None:
         """Close the HTTP clients."""
