@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from devstack.artifacts import Artifact, Outcome
-from devstack.errors import ServiceError
+from devstack.errors import MigrationFailed, ServiceError
 from devstack.world import World, WorldSettings
 from grader.scenarios.recorder import Recorder
 from grader.scenarios.stage import Scenario, Stage
@@ -40,6 +42,7 @@ async def drive(
     log_tail = ""
     directory.mkdir(parents=True, exist_ok=True)
     try:
+        settings = await _with_own_data(scenario, settings, attempt)
         async with World(settings, directory) as world:
             stage = Stage(scenario, world, recorder, seed=settings.seed, reference=reference)
             try:
@@ -48,6 +51,8 @@ async def drive(
                 await stage.close()
                 with contextlib.suppress(OSError):
                     log_tail = _tail(world.log)
+    except MigrationFailed as error:
+        outcome = Outcome(kind="blocked", reason=one_line(str(error), _REASON_CHARACTERS))
     except Exception as error:
         if task.cancelling():
             # What fails while everything is torn down must not hide that we were told to stop.
@@ -55,6 +60,20 @@ async def drive(
         outcome = _trouble(error)
     _keep_log_only(directory)
     return recorder.artifact(scenario.name, attempt, outcome, log_tail)
+
+
+async def _with_own_data(scenario: Scenario, settings: WorldSettings, attempt: int) -> WorldSettings:
+    """The settings with a template of the scenario's own, where it brings data. It goes with the run's cluster.
+
+    Its events are in the database before the submission's migrations, like all others. Raises MigrationFailed.
+    """
+    if scenario.data is None:
+        return settings
+    live = scenario.data(settings.live, dt.datetime.now(dt.UTC))
+    template = await settings.cluster.make_template(
+        f"template_{scenario.name}_{attempt}", live=live, migrations=settings.submission.source / "migrations"
+    )
+    return replace(settings, template=template, live=live)
 
 
 async def _drive_within_budget(stage: Stage) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from devstack.artifacts import (
     quantile,
 )
 from devstack.errors import StoppedAnswering
+from devstack.seed import LiveData
 from devstack.service import Service
 from devstack.world import World, WorldSettings
 from grader.answers import FINAL_STATUSES, order_id_of, order_status_of
@@ -44,7 +46,8 @@ class Scenario:
     """What the pipeline needs to know of a scenario.
 
     ``budget_s``: when driving is cut short. ``quiet``: judges latency, so it has the CPU for itself;
-    others mostly wait and run side by side. ``processes``: ``WEB_CONCURRENCY`` of the service.
+    others mostly wait and run side by side. ``processes``: ``WEB_CONCURRENCY`` of the service. ``data``: the
+    live data of a scenario that needs other events than the rest, from the run's and the instant of its start.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Scenario:
     budget_s: float
     processes: int = 1
     quiet: bool = True
+    data: Callable[[LiveData, dt.datetime], LiveData] | None = None
 
 
 class Stage:

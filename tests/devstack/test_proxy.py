@@ -165,6 +165,31 @@ async def test_logging_in_and_big_results_are_delayed_and_complete(faults: Fault
     connection.terminate()
 
 
+async def test_a_commit_is_held_and_what_commits_itself_is_not(
+    faults: FaultServer, dsn: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await connection.execute("CREATE TABLE held (n integer)")
+    other = await asyncpg.connect(dsn)
+    await faults.set_proxy(commit_delay_s=0.5)
+    with stopwatch() as watch:
+        await connection.execute("BEGIN")
+        await connection.execute("INSERT INTO held VALUES (1)")
+        committing = asyncio.create_task(connection.execute("COMMIT"))
+        await asyncio.sleep(0.05)
+        assert await other.fetchval("SELECT count(*) FROM held") == 0
+        await other.execute("INSERT INTO held VALUES (2)")
+        assert not committing.done()
+        await committing
+    assert 0.5 <= watch.elapsed_s < 0.8
+    assert await connection.fetchval("SELECT count(*) FROM held") == 2
+    await faults.set_proxy()
+    with stopwatch() as watch:
+        async with connection.transaction():
+            await connection.execute("DROP TABLE held")
+    assert watch.elapsed_s < 0.3
+    other.terminate()
+
+
 # Freezing
 
 
