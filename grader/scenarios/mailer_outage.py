@@ -12,8 +12,8 @@ from grader.scenarios.stage import Scenario, Stage
 
 SLOW_S = 4.0
 SLOW_ORDERS = 6
-WAVES = 6
-WAVE_ORDERS = 8
+WAVES = 9
+WAVE_ORDERS = 5
 """Together more than the 40 threads that the framework has for everything synchronous."""
 
 TOO_SLOW_S = 3.0

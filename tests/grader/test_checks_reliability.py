@@ -18,7 +18,7 @@ from shop_records import (
     with_ledger,
 )
 
-from devstack.artifacts import Artifact, Heartbeats
+from devstack.artifacts import Artifact, Exchange, Heartbeats
 from grader.checks import test_reliability as checks
 from grader.model import Verdict
 
@@ -31,6 +31,10 @@ def series(name: str, artifact: Artifact, found: Heartbeats) -> Artifact:
 
 def honest(at_s: float) -> tuple[int, float]:
     return (503, 2.0) if LOST_S <= at_s < RETURNED_S + 1 else (200, 0.01)
+
+
+def refusal(body: str) -> Exchange:
+    return read("ready-lost", "/health/ready", status=503).model_copy(update={"body": body})
 
 
 def alive(at_s: float) -> tuple[int, float]:
@@ -105,6 +109,37 @@ def test_recovering_too_late_fails(database_outage: Artifact) -> None:
 def test_honest_readiness_passes(database_outage: Artifact, upstream_outage: Artifact) -> None:
     result = outcome_of(checks.test_readiness_honesty, database_outage, upstream_outage)
     assert result.verdict is Verdict.PASSED, failures(result)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"failed": ["database"]}',
+        "DB down",
+        '{"checks": {"db_pool": "exhausted"}}',
+        "postgres: timeout",
+        "no Connection",
+    ],
+)
+def test_a_503_that_names_the_database_in_any_words_passes(
+    database_outage: Artifact, upstream_outage: Artifact, body: str
+) -> None:
+    told = with_exchanges(database_outage, ready_lost=[refusal(body)])
+    result = outcome_of(checks.test_readiness_honesty, told, upstream_outage)
+    assert result.verdict is Verdict.PASSED, failures(result)
+
+
+@pytest.mark.parametrize(
+    "body", ["", '{"status": "unavailable"}', '{"request_id": "0db7pg31"}', "\x00\ufffd" * 50]
+)
+def test_a_503_that_names_nothing_costs_half(
+    database_outage: Artifact, upstream_outage: Artifact, body: str
+) -> None:
+    silent = with_exchanges(database_outage, ready_lost=[refusal(body)])
+    result = outcome_of(checks.test_readiness_honesty, silent, upstream_outage)
+    assert failures(result) == {"the 503 names the database"}
+    assert result.judgement is not None
+    assert result.judgement.score == 0.5
 
 
 def test_readiness_told_only_in_the_long_outage_passes(
