@@ -1,4 +1,4 @@
-"""The command line: ``grader run | regrade | doctor``."""
+"""The command line: ``grader run | regrade | doctor | validate``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from grader.pipeline import RunRequest, default_out, run
 from grader.reports.terminal import RunView, print_report
 from grader.scoring import exit_code
 from grader.text import one_line
-from grader.validate.mutants import load_mutants
-from grader.validate.run import drive_mutant, explain, judge_evidence
+from grader.validate.cli import register as register_validate
 
 app = typer.Typer(
     add_completion=False,
@@ -105,35 +104,6 @@ def doctor_command(
     raise typer.Exit(ExitCode.GRADED if all(finding.ok for finding in findings) else ExitCode.UNDECIDED)
 
 
-@app.command("validate")
-def validate_command(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[MUTANT]…", help="Mutants by name [default: all].")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of data and identities.")] = 1,
-    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Drive every scenario for each.")] = False,
-    keep: Annotated[Path | None, typer.Option(help="Keep the run directories below this folder.")] = None,
-) -> None:
-    """Measure the grader: put flaws back into the solution and see which checks fall."""
-    console = Console(highlight=False)
-    wrong = 0
-    for mutant in load_mutants(names or ()):
-        kept = keep / mutant.name if keep else None
-        evidence = _interruptible(drive_mutant(mutant, seed, exhaustive=exhaustive, keep=kept))
-        finding = judge_evidence(mutant, evidence)
-        wrong += not finding.ok
-        mark = "ok  " if finding.ok else "NOT "
-        console.print(f"{mark}{mutant.name} ({evidence.duration_s:.0f} s)", markup=False, soft_wrap=True)
-        for kind, found in (
-            ("not seen", finding.missed),
-            ("false alarm", finding.false_alarms),
-            ("errored", finding.errored),
-        ):
-            for line in explain(mutant, evidence, found):
-                console.print(f"      {kind}: {one_line(line, 300)}", markup=False, soft_wrap=True)
-    raise typer.Exit(ExitCode.BELOW if wrong else ExitCode.GRADED)
-
-
 def _finish(scorecard: Scorecard, out: Path, fail_under: float) -> None:
     print_report(scorecard)
     Console(highlight=False).print(f"\nRun directory: {out}", markup=False, soft_wrap=True)
@@ -174,6 +144,9 @@ def _interruptible(work: Coroutine[Any, Any, T], stopping: Callable[[], None] = 
             # Several scenarios failed together: the first says why.
             raise error.exceptions[0] from None
         raise
+
+
+register_validate(app, _interruptible)
 
 
 def main() -> None:

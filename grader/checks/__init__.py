@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,12 @@ def collect_checks(*extra_directories: Path) -> dict[str, CheckMeta]:
 
     Raises RubricError for an id that is used twice, and for a file that cannot be imported.
     """
-    found: dict[str, CheckMeta] = {}
+    return {name: meta for name, (meta, _) in check_functions(*extra_directories).items()}
+
+
+def check_functions(*extra_directories: Path) -> dict[str, tuple[CheckMeta, Callable[..., None]]]:
+    """As :func:`collect_checks`, each with the function that judges."""
+    found: dict[str, tuple[CheckMeta, Callable[..., None]]] = {}
     for module in (*_packaged(), *_extra(extra_directories)):
         for value in vars(module).values():
             meta = meta_of(value)
@@ -27,7 +32,7 @@ def collect_checks(*extra_directories: Path) -> dict[str, CheckMeta]:
                 continue
             if meta.id in found:
                 raise RubricError(f"two checks are called {meta.id!r}")
-            found[meta.id] = meta
+            found[meta.id] = (meta, value)
     return found
 
 

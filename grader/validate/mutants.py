@@ -15,21 +15,18 @@ A mutant is a folder ``fixtures/submissions/mutants/<name>/`` with ``mutant.patc
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from devstack.artifacts import Frozen
 from devstack.paths import kit_root
 from grader.errors import UsageError
-from grader.intake import SKIPPED_FOLDERS
 from grader.model import Identifier, Level
 from grader.text import one_line
+from grader.validate.trees import apply_patch, copy_tree, read_table, submissions_folder
 
 PATCH, EXPECTATION = "mutant.patch", "expect.toml"
 
@@ -52,10 +49,15 @@ class Mutant(Frozen):
     folder: Path
     expectation: Expectation
 
+    @property
+    def patch(self) -> Path:
+        """The difference to the solution."""
+        return self.folder / PATCH
+
 
 def mutants_folder() -> Path:
     """Where the kit's mutants are."""
-    return kit_root() / "fixtures" / "submissions" / "mutants"
+    return submissions_folder() / "mutants"
 
 
 def load_mutants(names: Sequence[str] = (), folder: Path | None = None) -> tuple[Mutant, ...]:
@@ -69,47 +71,13 @@ def load_mutants(names: Sequence[str] = (), folder: Path | None = None) -> tuple
 
 
 def _load(folder: Path) -> Mutant:
-    try:
-        expectation = Expectation.model_validate(
-            tomllib.loads((folder / EXPECTATION).read_text(encoding="utf-8"))
-        )
-        if not (folder / PATCH).is_file():
-            raise UsageError(f"mutant {folder.name} has no {PATCH}")
-        return Mutant(name=folder.name, folder=folder, expectation=expectation)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{folder.name}/{EXPECTATION} is not TOML: {one_line(str(error))}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{folder.name}/{EXPECTATION}: {place}: {first['msg']}") from error
-
-
-def copy_solution(destination: Path) -> None:
-    """A copy of the solution's tree, without what tools leave behind."""
-    ignored = shutil.ignore_patterns(*SKIPPED_FOLDERS)
-    shutil.copytree(kit_root() / "solution", destination, ignore=ignored)
+    expectation = read_table(folder / EXPECTATION, Expectation)
+    if not (folder / PATCH).is_file():
+        raise UsageError(f"mutant {folder.name} has no {PATCH}")
+    return Mutant(name=folder.name, folder=folder, expectation=expectation)
 
 
 def materialise(mutant: Mutant, destination: Path) -> None:
     """Write the mutated tree to ``destination``. Raises UsageError if the patch does not fit the solution any more."""
-    copy_solution(destination)
-    command = ["git", "apply", "--whitespace=nowarn", "-p1", str((mutant.folder / PATCH).resolve())]
-    # Away from any repository around: git would take paths relative to its top.
-    environment = {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "GIT_CEILING_DIRECTORIES": str(destination.parent.resolve()),
-    }
-    done = subprocess.run(
-        command,
-        cwd=destination,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        reason = one_line(done.stderr or "git apply failed")
-        raise UsageError(
-            f"mutant {mutant.name} does not fit the solution any more: {reason}; make its patch anew"
-        )
+    copy_tree(kit_root() / "solution", destination)
+    apply_patch(mutant.patch, destination, of=f"mutant {mutant.name}")

@@ -8,10 +8,8 @@ import pytest
 
 from grader.checks import collect_checks
 from grader.errors import UsageError
-from grader.model import Verdict
 from grader.rubric import load_rubric
 from grader.validate.mutants import Mutant, load_mutants, materialise
-from grader.validate.run import Evidence, judge_evidence, needed_checks
 
 MUTANTS = load_mutants()
 CHECKS = collect_checks()
@@ -65,38 +63,6 @@ def test_a_malformed_expectation_is_told_in_one_line(tmp_path: Path, content: st
     (folder / "expect.toml").write_text(content)
     with pytest.raises(UsageError, match=reason):
         load_mutants(folder=tmp_path)
-
-
-def test_evidence_is_held_against_the_expectation() -> None:
-    mutant = next(found for found in MUTANTS if found.name == "liveness-asks-database")
-    verdicts = {
-        "liveness-independence": Verdict.PASSED,
-        "request-id": Verdict.FAILED,
-        "order-validation": Verdict.ERRORED,
-    }
-    evidence = Evidence(
-        mutant=mutant.name,
-        tree="t",
-        kit="k",
-        seed=1,
-        date="2026-01-01",
-        duration_s=1,
-        scenarios=(),
-        verdicts=verdicts,
-    )
-    finding = judge_evidence(mutant, evidence)
-    assert finding.missed == ("liveness-independence",)
-    assert finding.false_alarms == ("request-id",)
-    assert finding.errored == ("order-validation",)
-    assert not finding.ok
-
-
-def test_only_what_the_expected_checks_need_is_driven_unless_asked_for_all() -> None:
-    mutant = next(found for found in MUTANTS if found.name == "liveness-asks-database")
-    needed = needed_checks(mutant, exhaustive=False)
-    assert {"liveness-independence", "readiness-honesty", "upstream-deadline"} <= set(needed)
-    assert "load-errors" not in needed
-    assert needed_checks(mutant, exhaustive=True) == ()
 
 
 def _patch(mutant: Mutant) -> str:
