@@ -15,12 +15,15 @@ _ESCAPED = re.compile(r"\\(.)")
 
 
 def samples_of(page: str) -> dict[Series, float]:
-    """The samples of a page by series; of one that is there twice the last, of values the finite ones."""
-    found = {}
+    """The samples of a page by series, of values the finite ones; of a series that is there twice the first.
+
+    Prometheus takes the first, too.
+    """
+    found: dict[Series, float] = {}
     for line in page.splitlines():
         sample = _sample(line.strip())
         if sample is not None:
-            found[sample[0]] = sample[1]
+            found.setdefault(*sample)
     return found
 
 

@@ -16,9 +16,12 @@ HOT_SEATS = 500
 IN_FLIGHT = 30
 """Contract: up to 30 orders in flight, none is shed."""
 
-CROSSING_WAVES = 3
-FREEZE_S = 0.3
-"""For so long the database stands still when a wave arrives, so that all of it asks for a connection at once."""
+STANDSTILLS_S = ((0.0, 0.3), (0.3, 0.8), (0.3, 0.8))
+"""From when until when the database stands still, per wave: when the orders arrive, and when risk has assessed them. So
+all of them ask for a connection at once, and later for the same rows, however slowly they came."""
+
+CROSSING_RISK_S = 0.5
+NORMAL_RISK_S = 0.02
 
 ROUND_TRIP_S = 0.004
 """Widens the time between two statements, and so between two locks, to that of a network."""
@@ -70,23 +73,30 @@ async def _crossing_orders(stage: Stage, one: int, other: int) -> None:
 
     The last wave is the one in which an order was not placed: it says enough.
     """
+    await stage.world.faults.set_latency(risk=CROSSING_RISK_S)
     sent: list[Exchange] = []
-    for _ in range(CROSSING_WAVES):
+    for begin_s, end_s in STANDSTILLS_S:
         wave = [_order(stage, (one, other) if number % 2 else (other, one)) for number in range(IN_FLIGHT)]
-        answers = await _after_a_standstill(stage, "crossing", wave)
+        answers = await _through_a_standstill(stage, "crossing", wave, begin_s, end_s)
         require_an_answer(answers, "30 orders for the same two events were in flight")
         sent += answers
         if any(answer.status not in PLACED for answer in answers):
             break
+    await stage.world.faults.set_latency(risk=NORMAL_RISK_S)
     undecided = [answer for answer in sent if answer.status in PLACED and not _is_final(answer)]
     await stage.settle("crossing-settled", undecided, within_s=15)
 
 
-async def _after_a_standstill(stage: Stage, name: str, orders: Sequence[Order]) -> list[Exchange]:
-    await stage.world.faults.set_proxy(frozen=True)
+async def _through_a_standstill(
+    stage: Stage, name: str, orders: Sequence[Order], begin_s: float, end_s: float
+) -> list[Exchange]:
+    """Send ``orders`` in one instant; from ``begin_s`` to ``end_s`` after it no byte passes to or from the database."""
+    await stage.world.faults.set_proxy(delay_s=ROUND_TRIP_S, frozen=not begin_s)
     asking = asyncio.gather(*(send_order(stage, name, order) for order in orders))
     try:
-        await asyncio.sleep(FREEZE_S)
+        await asyncio.sleep(begin_s)
+        await stage.world.faults.set_proxy(delay_s=ROUND_TRIP_S, frozen=True)
+        await asyncio.sleep(end_s - begin_s)
         await stage.world.faults.set_proxy(delay_s=ROUND_TRIP_S)
         return await asking
     finally:
