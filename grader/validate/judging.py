@@ -7,20 +7,24 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from devstack.artifacts import Artifact
 from grader.checks import check_functions
+from grader.errors import JudgingFailed
 from grader.judge import Judge, parameter_of
 from grader.model import CheckMeta, CheckOutcome, Verdict
 from grader.text import one_line
 from grader.validate.rows import Seen
 from grader.validate.units import read_driven
 from grader.verdicts import run_check
+
+T = TypeVar("T")
 
 TOLD_CHARACTERS = 160
 """Of why a check fell: enough to see which measurement it was."""
@@ -73,13 +77,14 @@ def _artifact(path: Path, written_ns: int) -> Artifact | None:
 
 
 class JudgingProcess:
-    """An async context manager: one process that judges, started when it is first needed."""
+    """An async context manager: one process that judges. It loads the checks at once, as they are on the disk now."""
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
 
     async def __aenter__(self) -> JudgingProcess:
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_leave_signals_to_the_parent)
+        await self._call(_load_checks)
         return self
 
     async def __aexit__(
@@ -90,10 +95,19 @@ class JudgingProcess:
 
     async def judge(self, scenario: str, records: Records) -> dict[str, Seen]:
         """As :func:`judge_records`."""
+        return await self._call(judge_records, scenario, dict(records))
+
+    async def _call(self, function: Callable[..., T], *arguments: object) -> T:
         assert self._pool is not None, "the judging process is not started"
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, judge_records, scenario, dict(records)
-        )
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._pool, function, *arguments)
+        except BrokenProcessPool as error:
+            raise JudgingFailed("the judging process ended by itself: see above for what it said") from error
+
+
+def _load_checks() -> None:
+    check_functions()
 
 
 def _leave_signals_to_the_parent() -> None:
