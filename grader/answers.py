@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import JsonValue
+
 from devstack.artifacts import Exchange
 
 PLACED = frozenset({200, 201, 202})
@@ -38,3 +40,24 @@ def seats_available_of(exchange: Exchange) -> int | None:
         found = exchange.payload.get("seats_available")
         return found if isinstance(found, int) and not isinstance(found, bool) else None
     return None
+
+
+def listed_seats(page: Exchange, event_id: int) -> int | None:
+    """``seats_available`` of one event on a page of the list."""
+    for event in _items(page):
+        if isinstance(event, dict) and event.get("id") == event_id:
+            found = event.get("seats_available")
+            return found if isinstance(found, int) and not isinstance(found, bool) else None
+    return None
+
+
+def sold_tickets(report: Exchange) -> int | None:
+    """All tickets of a sales report together."""
+    days = [day.get("tickets") if isinstance(day, dict) else None for day in _items(report)]
+    tickets = [found for found in days if isinstance(found, int) and not isinstance(found, bool)]
+    return sum(tickets) if report.status == 200 and len(tickets) == len(days) else None
+
+
+def _items(page: Exchange) -> list[JsonValue]:
+    found = page.payload.get("items") if isinstance(page.payload, dict) and page.status == 200 else None
+    return found if isinstance(found, list) else []
