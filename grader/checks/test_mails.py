@@ -14,8 +14,11 @@ from grader.judge import Judge, check
 
 ORDER_S = 2 * MARGIN
 MAIL_AFTER_OUTAGE_S = 60 * MARGIN
-LIVE_SHARE = 0.95
+LIVE_SHARE = 0.9
 """Beside other scenarios a beat may be late; a loop that is blocked for the four seconds of a mail loses half of them."""
+
+OWN = "and what the grader itself was late"
+"""On a machine with too much to do the grader's own lag is in everything that it times, so the limits grow by it."""
 
 PHASES = {"slow": "takes 4 s", "hang": "hangs", "error": "answers 500"}
 """What the mailer does in each phase of the scenario."""
@@ -48,10 +51,11 @@ def test_order_beside_slow_mailer(mailer_outage: Artifact, judge: Judge) -> None
     if not all(_judge_phase(judge, mailer_outage, phase) for phase in PHASES):
         return  # what else is wrong then, follows
     reads = mailer_outage.exchanges_of("hang-reads")
-    good = sum(read.status == 200 and read.elapsed_s <= READ_DEADLINE_S for read in reads)
+    limit_s = READ_DEADLINE_S + _own_lag_s(mailer_outage)
+    good = sum(read.status == 200 and read.elapsed_s <= limit_s for read in reads)
     judge.at_least(
         "event reads within 3 s while many mails hang", good, len(reads) - 1,
-        source="contract: event reads ≤ 3 s whatever an upstream does, + 20 %; one is left to noise",
+        source=f"contract: event reads ≤ 3 s whatever an upstream does, + 20 % {OWN}; one is left to noise",
     )  # fmt: skip
     placed = [order for phase in PHASES for order in mailer_outage.exchanges_of(phase)]
     confirmed = _confirmed(mailer_outage)
@@ -67,14 +71,14 @@ def test_order_beside_slow_mailer(mailer_outage: Artifact, judge: Judge) -> None
 
 def _judge_phase(judge: Judge, artifact: Artifact, phase: str) -> bool:
     """Orders and heartbeats while the mailer does one thing. Returns whether the orders were in time."""
-    what = PHASES[phase]
+    what, lag_s = PHASES[phase], _own_lag_s(artifact)
     if phase != "error":  # heartbeats end before the service does
         beats = in_window(artifact, "live", f"{phase}-from-s", f"{phase}-until-s")
-        good = sum(beat.status == 200 and beat.latency_s <= LIVE_WORST_S for beat in beats.beats)
+        good = sum(beat.status == 200 and beat.latency_s <= LIVE_WORST_S + lag_s for beat in beats.beats)
         judge.at_least(
             f"share of /health/live within 1 s while the mailer {what}",
             good / len(beats.beats) if beats.beats else 0.0, LIVE_SHARE,
-            source="contract: never > 1 s (+ 20 %); 5 % for noise",
+            source=f"contract: never > 1 s (+ 20 % {OWN}); 10 % for noise",
         )  # fmt: skip
         judge.evidence(beats, name=f"latency of /health/live while the mailer {what}")
     orders = artifact.exchanges_of(phase)
@@ -82,9 +86,13 @@ def _judge_phase(judge: Judge, artifact: Artifact, phase: str) -> bool:
         judge.evidence(longest)
     return judge.at_most(
         f"p90 of {len(orders)} orders while the mailer {what}",
-        quantile([order.elapsed_s for order in orders], 0.9), ORDER_S, unit="s",
-        source="contract: never delays an order beyond 2 s, + 20 %; one in ten is left to noise",
+        quantile([order.elapsed_s for order in orders], 0.9), ORDER_S + lag_s, unit="s",
+        source=f"contract: never delays an order beyond 2 s, + 20 % {OWN}; one in ten is left to noise",
     )  # fmt: skip
+
+
+def _own_lag_s(artifact: Artifact) -> float:
+    return artifact.heartbeats_of("live").prober_lag_p99_s
 
 
 @check(

@@ -94,6 +94,16 @@ def test_one_slow_order_of_the_crowd_passes(outage: Artifact) -> None:
     assert result.verdict is Verdict.PASSED, failures(result)
 
 
+def test_what_the_grader_itself_was_late_passes(outage: Artifact) -> None:
+    late = beats(10, interval_s=0.05, answer=lambda _: (200, 2.9)).model_copy(
+        update={"prober_lag_p99_s": 2.0}
+    )
+    crowd = [lasting(order, 3.9) for order in outage.exchanges_of("hang")]
+    busy = with_beats(with_exchanges(outage, hang=crowd), "live", late)
+    result = outcome_of(checks.test_order_beside_slow_mailer, busy)
+    assert result.verdict is Verdict.PASSED, failures(result)
+
+
 def test_a_mail_inside_the_request_fails(outage: Artifact) -> None:
     slow = [lasting(order, 4.1) for order in outage.exchanges_of("slow")]
     found = failures(outcome_of(checks.test_order_beside_slow_mailer, with_exchanges(outage, slow=slow)))
