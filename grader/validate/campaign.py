@@ -112,7 +112,7 @@ class Campaign:
             for unit in self._units:
                 self._cache.forget(unit)
         else:
-            self._rows = list(read.rows)
+            self._rows = self._without_halves(read.rows)
             await self._judge_what_was_driven()
         repeated = 0
         if self._driver is not None:
@@ -130,6 +130,23 @@ class Campaign:
         )
 
     # -- what is known -------------------------------------------------------------------------------------
+
+    def _without_halves(self, rows: Sequence[Row]) -> list[Row]:
+        """Rows without those of units whose record is lost before a check of several scenarios had all of its records.
+
+        That happens where evidence of another machine is continued: such a unit is driven again.
+        """
+        decided = {(row.subject, row.seed, check) for row in rows for check in row.verdicts}
+        halves = {
+            unit
+            for unit in self._units
+            for check, meta in self._question.metas.items()
+            if unit.scenario in meta.requires
+            and set(meta.requires) <= set(self._question.scenarios[unit.subject])
+            and (unit.subject, unit.seed, check) not in decided
+        }
+        lost = {unit for unit in halves if not self._cache.attempts(unit)}
+        return [row for row in rows if row.unit not in lost]
 
     async def _judge_what_was_driven(self) -> None:
         """Rows for records whose rows are missing: the checks have changed, or we were interrupted in between."""

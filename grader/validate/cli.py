@@ -160,7 +160,7 @@ def validate(request: Request, interruptible: Interruptible) -> ExitCode:
                     question,
                     digests,
                     SCENARIOS,
-                    cache=ArtifactCache(cache_directory() / "validation"),
+                    cache=ArtifactCache(records_folder()),
                     evidence=evidence,
                     driver=await stack.enter_async_context(worlds) if request.drive else None,
                     judging=await stack.enter_async_context(JudgingProcess()),
@@ -176,6 +176,11 @@ def validate(request: Request, interruptible: Interruptible) -> ExitCode:
         write_text(request.report, render(subjects, metas, rubric, outcome.rows, digests))
         console.print(f"Written: {request.report}", markup=False, soft_wrap=True)
     return exit_code(outcome)
+
+
+def records_folder() -> Path:
+    """Where records of driven units are kept; it may be emptied at any time."""
+    return cache_directory() / "validation"
 
 
 def tell(console: Console, chosen: Sequence[Subject], outcome: Outcome) -> None:

@@ -181,6 +181,24 @@ async def test_waiting_units_run_side_by_side_quiet_ones_in_lanes_and_the_load_a
     assert driver.beside_load == 0
 
 
+async def test_a_check_of_two_scenarios_whose_records_were_never_together_is_driven_again(
+    bench: Bench,
+) -> None:
+    asked = question(mutant("one", "of-both", also={"of-calm": "w", "of-wait": "w"}))
+    await bench.run(asked, FakeDriver(as_expected))
+    lines = bench.evidence.path.read_text().splitlines(keepends=True)
+    bench.evidence.path.write_text("".join(line.replace('"of-both"', '"gone"') for line in lines))
+    for unit in asked.units(digests("one")):
+        if unit.scenario == "calm":
+            bench.cache.forget(unit)
+    driver = FakeDriver(as_expected)
+    ended = await bench.run(asked, driver)
+    assert driver.driven == [("one", "calm", 1)]
+    assert {(one.check, one.result) for one in ended.findings if one.check == "of-both"} == {
+        ("of-both", "falls")
+    }
+
+
 async def test_the_same_tree_under_another_name_has_rows_of_its_own_from_the_same_record(
     bench: Bench,
 ) -> None:
