@@ -27,6 +27,7 @@ TICKETS = 3
 REPORTS = 3
 """With those at payments 28 requests at a time: below the 30 that nobody may shed."""
 
+APART_S = 0.2
 SECOND_WAVE_AFTER_S = 4.5
 """Reads of the first wave are over then (3 s + 20 %), and with them the connections on which they waited."""
 
@@ -77,9 +78,12 @@ async def _standstill(
         stage.fact("sessions-before", (await stage.world.cluster.sessions(stage.world.database)).total)
         stage.fact("frozen-from-s", stage.now())
         await stage.world.faults.set_proxy(frozen=True)
-        group.create_task(buyers.send_all("frozen", buyers.new(tried, ORDERS)))
-        group.create_task(_reads(stage, "frozen-reads", pages, ids))
+        # Reads come last, and once more later: what is asked for less often shall meet idle connections, too.
         group.create_task(_reports(stage, "frozen-reports", pages, ids))
+        await asyncio.sleep(APART_S)
+        group.create_task(buyers.send_all("frozen", buyers.new(tried, ORDERS)))
+        await asyncio.sleep(APART_S)
+        group.create_task(_reads(stage, "frozen-reads", pages, ids))
         await asyncio.sleep(SECOND_WAVE_AFTER_S)
         group.create_task(_reads(stage, "frozen-reads-anew", pages, ids))
     await stage.world.faults.set_proxy()
