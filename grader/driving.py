@@ -15,11 +15,14 @@ from devstack.world import World, WorldSettings
 from grader.scenarios.recorder import Recorder
 from grader.scenarios.stage import Scenario, Stage
 from grader.text import one_line
+from grader.watch import Watch, Window
 
 LOG_TAIL_CHARACTERS = 6_000
 _REASON_CHARACTERS = 300
 EXIT_NOTICE_S = 0.1
 """A connection breaks a moment before the end of its process is known and its last words are in the log."""
+
+DATABASE_DIED = "PostgreSQL, or one of its processes, died by itself; see logs/postgres.log"
 
 
 async def drive(
@@ -29,24 +32,34 @@ async def drive(
     *,
     attempt: int,
     reference: WorldSettings | None = None,
+    watch: Watch | None = None,
 ) -> Artifact:
     """Drive ``scenario`` once. Never raises for what the submission or the world does; cancellation passes.
 
     A service that never started is ``blocked``; one that died later, or used up the scenario's time, is
-    ``cut-short``; any other exception is ``trouble``, ours. ``directory`` keeps the service's log.
+    ``cut-short``; any other exception is ``trouble``, ours, and so is a PostgreSQL that died. ``directory`` keeps
+    the service's log. ``watch``: the run's, already entered; without it the machine is watched for this scenario alone.
     """
+    if watch is None:
+        async with Watch(settings.submission.source) as own:
+            return await drive(scenario, settings, directory, attempt=attempt, reference=reference, watch=own)
     task = asyncio.current_task()
     assert task is not None
     recorder = Recorder()
     outcome = Outcome()
     log_tail = ""
+    window = Window()
     directory.mkdir(parents=True, exist_ok=True)
     try:
         settings = await _with_own_data(scenario, settings, attempt)
         async with World(settings, directory) as world:
             stage = Stage(scenario, world, recorder, seed=settings.seed, reference=reference)
+            crashes = settings.cluster.crashes()
             try:
-                outcome = await _drive_within_budget(stage)
+                async with watch.window(quiet=scenario.quiet, epoch_s=world.epoch) as window:
+                    outcome = await _drive_within_budget(stage)
+                if settings.cluster.died or settings.cluster.crashes() > crashes:
+                    outcome = Outcome(kind="trouble", reason=DATABASE_DIED)
             finally:
                 await stage.close()
                 with contextlib.suppress(OSError):
@@ -59,7 +72,7 @@ async def drive(
             raise asyncio.CancelledError from error
         outcome = _trouble(error)
     _keep_log_only(directory)
-    return recorder.artifact(scenario.name, attempt, outcome, log_tail)
+    return recorder.artifact(scenario.name, attempt, outcome, log_tail, window.found)
 
 
 async def _with_own_data(scenario: Scenario, settings: WorldSettings, attempt: int) -> WorldSettings:

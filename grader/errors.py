@@ -11,7 +11,8 @@
     ├── NoRoom                  the disk is too full for a run
     ├── EnvironmentFailed       the submission's dependencies could not be installed
     ├── LoadTrouble             the load could not be offered as planned (grader/load/generator.py)
-    └── JudgingFailed           checks could not be collected or run
+    ├── JudgingFailed           checks could not be collected or run
+    └── KitChanged              the kit's own sources changed during a run
 
     Interrupted                 exit 130: Ctrl-C or SIGTERM
 """
@@ -85,6 +86,10 @@ class JudgingFailed(GraderError):
     """Checks could not be collected or run."""
 
 
+class KitChanged(GraderError):
+    """The kit's own sources changed during a run: driving and judging may not fit each other."""
+
+
 class Interrupted(Exception):
     """The user, or the machine, asked the grader to stop."""
 
@@ -97,32 +102,51 @@ class Cause(StrEnum):
     NOT_DRIVABLE = "the submission could not be driven"
     MISBEHAVED_MIDWAY = "the submission ended the scenario early"
     NOT_RECORDED = "the scenario ran to its end without recording what the check needs"
-    TROUBLE = "something outside the submission disturbed the scenario"
+    TROUBLE = "something outside the submission stopped the scenario"
+    DISTURBED = "something outside the submission disturbed the scenario each time"
+    CONTRADICTION = "its attempts contradict each other"
     NO_ARTIFACT = "the scenario left no record"
     BROKEN_CHECK = "the check itself failed"
     NO_RESULT = "the check gave no result"
     CANNOT_ARISE = "the precondition cannot arise with this valid design"
 
 
+class Doubt(StrEnum):
+    """Why a verdict is not the last word yet."""
+
+    DISTURBED = "it was not passed, and something outside the submission disturbed the scenario"
+    BORDERLINE = "the measurement that decides is within 15 % of its limit"
+
+
 @dataclass(frozen=True)
 class Policy:
-    """The verdict that a cause leads to; ``retry``: the scenario is driven once more before that."""
+    """The verdict that a cause leads to. ``attempts``: how often the scenario is driven before that is the last word."""
 
     verdict: Verdict
-    retry: bool = False
+    attempts: int = 1
 
 
 # The one place where a cause becomes a verdict. Scores: failed and blocked are 0 with the denominator
 # unchanged; errored makes its category undecided; not_applicable leaves the denominator.
 VERDICT_POLICY: Mapping[Cause, Policy] = MappingProxyType(
     {
-        Cause.NOT_DRIVABLE: Policy(Verdict.BLOCKED),
+        Cause.NOT_DRIVABLE: Policy(Verdict.BLOCKED, attempts=2),
         Cause.MISBEHAVED_MIDWAY: Policy(Verdict.FAILED),
         Cause.NOT_RECORDED: Policy(Verdict.ERRORED),
-        Cause.TROUBLE: Policy(Verdict.ERRORED, retry=True),
+        Cause.TROUBLE: Policy(Verdict.ERRORED, attempts=2),
+        Cause.DISTURBED: Policy(Verdict.ERRORED, attempts=2),
+        Cause.CONTRADICTION: Policy(Verdict.ERRORED),
         Cause.NO_ARTIFACT: Policy(Verdict.ERRORED),
         Cause.BROKEN_CHECK: Policy(Verdict.ERRORED),
         Cause.NO_RESULT: Policy(Verdict.ERRORED),
         Cause.CANNOT_ARISE: Policy(Verdict.NOT_APPLICABLE),
     }
 )
+
+JUDGED_ATTEMPTS: Mapping[Doubt, int] = MappingProxyType(
+    {Doubt.DISTURBED: VERDICT_POLICY[Cause.DISTURBED].attempts, Doubt.BORDERLINE: 3}
+)
+"""How many attempts there are to be before a doubtful verdict stands; the median of those that count decides."""
+
+MAXIMUM_ATTEMPTS = 4
+"""Of one scenario in one run, whatever becomes of them."""

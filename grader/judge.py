@@ -90,24 +90,30 @@ def parameter_of(scenario: str) -> str:
     return scenario.replace("-", "_")
 
 
+BORDERLINE = 0.15
+"""A measured quantity this close to its limit might fall on the other side next time."""
+
+
 class Judge:
     """Collects the measurements of one check. Its score is the lowest of theirs."""
 
     def __init__(self, meta: CheckMeta) -> None:
         self.meta = meta
         self._measurements: list[Measurement] = []
+        self._ranges: list[tuple[float, float]] = []
+        """Of each measurement: the scores that it might have next time."""
         self._evidence: list[Evidence] = []
         self._summary = ""
 
     def at_most(self, name: str, value: float, limit: float, *, unit: str = "", source: str = "") -> bool:
         """``value`` must be ≤ ``limit``. Returns whether it is. Raises ValueError for NaN and infinity."""
         ok = _finite(name, value) <= _finite(name, limit)
-        return self._add(name, _plain(value), f"≤ {_number(limit)}", ok, unit, source)
+        return self._add(name, _plain(value), f"≤ {_number(limit)}", ok, unit, source, _close(value, limit))
 
     def at_least(self, name: str, value: float, limit: float, *, unit: str = "", source: str = "") -> bool:
         """``value`` must be ≥ ``limit``. Returns whether it is. Raises ValueError for NaN and infinity."""
         ok = _finite(name, value) >= _finite(name, limit)
-        return self._add(name, _plain(value), f"≥ {_number(limit)}", ok, unit, source)
+        return self._add(name, _plain(value), f"≥ {_number(limit)}", ok, unit, source, _close(value, limit))
 
     def equal(self, name: str, value: object, expected: object, *, unit: str = "", source: str = "") -> bool:
         """``value`` must equal ``expected``. Returns whether it does."""
@@ -127,10 +133,13 @@ class Judge:
         """
         if _finite(name, full) == _finite(name, zero):
             raise ValueError(f"{name}: full and zero are both {full}")
-        credit = min(1.0, max(0.0, (_finite(name, value) - zero) / (full - zero)))
+        credit = _credit(_finite(name, value), full, zero)
         relation, opposite = ("≤", "≥") if full < zero else ("≥", "≤")
         expected = f"{relation} {_number(full)} (no points {opposite} {_number(zero)})"
         score = round(credit, 4)
+        spread = BORDERLINE * value if _close(value, full) or _close(value, zero) else 0.0
+        others = (_credit(value - spread, full, zero), _credit(value + spread, full, zero))
+        self._ranges.append((min(others), max(others)) if spread else (score, score))
         self._measurements.append(
             Measurement(
                 name=name, measured=_plain(value), expected=expected, unit=unit, score=score, source=source
@@ -161,6 +170,13 @@ class Judge:
         worst = min(self._measurements, key=lambda measurement: measurement.score)
         return self._judgement(worst.score, self._summary or self._told(worst))
 
+    @property
+    def borderline(self) -> bool:
+        """Whether measurements close to their limits decide the score, so that it might be another one next time."""
+        if not self._ranges:
+            return False
+        return min(low for low, _ in self._ranges) != min(high for _, high in self._ranges)
+
     def failure(self, reason: str) -> Judgement:
         """A judgement of score 0 for ``reason``, with what was measured before."""
         return self._judgement(0.0, one_line(reason))
@@ -179,7 +195,10 @@ class Judge:
         unit = f" {worst.unit}" if worst.unit else ""
         return f"{worst.name}: {shown(worst.measured)}{unit}, expected {worst.expected}{unit}"
 
-    def _add(self, name: str, value: Value, expected: str, ok: bool, unit: str, source: str) -> bool:
+    def _add(
+        self, name: str, value: Value, expected: str, ok: bool, unit: str, source: str, close: bool = False
+    ) -> bool:
+        self._ranges.append((0.0, 1.0) if close else (float(ok), float(ok)))
         self._measurements.append(
             Measurement(
                 name=name, measured=value, expected=expected, unit=unit, score=float(ok), source=source
@@ -199,6 +218,15 @@ def _finite(name: str, value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{name}: {value} is not a finite number")
     return value
+
+
+def _close(value: float, limit: float) -> bool:
+    """Counts are exact: only quantities can be close to a limit."""
+    return value != int(value) and abs(value - limit) <= BORDERLINE * abs(limit)
+
+
+def _credit(value: float, full: float, zero: float) -> float:
+    return min(1.0, max(0.0, (value - zero) / (full - zero)))
 
 
 def _number(value: float) -> str:

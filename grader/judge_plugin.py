@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from devstack.artifacts import Artifact
 from grader.judge import Judge, meta_of, parameter_of
 from grader.model import CheckMeta, CheckOutcome, Verdict
 from grader.paths import RunPaths
-from grader.verdicts import ArtifactStore, run_check
+from grader.verdicts import ArtifactStore, decide, run_check
 
 _STORE = pytest.StashKey[ArtifactStore]()
 _REGISTERED = pytest.StashKey[set[str]]()
@@ -83,13 +85,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     meta = meta_of(pyfuncitem.function)
     if meta is None:
         return None
-    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in map(parameter_of, meta.requires)}
-    artifacts = {scenario: arguments[parameter_of(scenario)] for scenario in meta.requires}
-    judge = cast(Judge, pyfuncitem.funcargs["judge"])
-    result = run_check(judge, lambda: pyfuncitem.obj(**arguments, judge=judge), artifacts)
+    ballots = pyfuncitem.config.stash[_STORE].ballots(meta.requires)
+    result = decide(meta, [_vote(pyfuncitem.obj, meta, ballot) for ballot in ballots])
     _write_down(pyfuncitem.config, result)
     _tell_pytest(result)
     return True
+
+
+def _vote(check: Callable[..., None], meta: CheckMeta, ballot: Mapping[str, Artifact | None]) -> CheckOutcome:
+    """What the check says of one attempt."""
+    judge = Judge(meta)
+    arguments: dict[str, Any] = {parameter_of(scenario): artifact for scenario, artifact in ballot.items()}
+    return run_check(judge, lambda: check(**arguments, judge=judge), ballot)
 
 
 def _write_down(config: pytest.Config, result: CheckOutcome) -> None:

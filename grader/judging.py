@@ -34,16 +34,24 @@ def regrade(run_dir: Path, *, extra_checks: Sequence[Path] = ()) -> Scorecard:
     The rubric is the run's own copy (``rubric.toml``), else the grader's. Starts nothing but the checks.
     Raises RunDirectoryError if there is no readable ``lock.json``, RubricError, JudgingFailed.
     """
+    return judge_record(run_dir, extra_checks=extra_checks)[0]
+
+
+def judge_record(
+    run_dir: Path, *, extra_checks: Sequence[Path] = ()
+) -> tuple[Scorecard, tuple[CheckOutcome, ...]]:
+    """:func:`regrade`, with the outcomes behind the scorecard: they say what is worth driving again."""
     run = RunPaths(run_dir)
     lock = read_lock(run)
     rubric = load_rubric(run.rubric if run.rubric.exists() else None)
-    results = judge_run(run, rubric, lock.selection, extra_checks=extra_checks)
-    scorecard = score(lock, rubric, results)
+    checks = collect_checks(*extra_checks)
+    outcomes = _outcomes(run, rubric.select(lock.selection), checks, extra_checks)
+    scorecard = score(lock, rubric, [result_of(checks[found.id], found, rubric) for found in outcomes])
     try:
         write_json(run.scorecard, scorecard)
     except OSError as error:
         raise RunDirectoryError(f"cannot write {run.scorecard}: {error.strerror}") from error
-    return scorecard
+    return scorecard, outcomes
 
 
 def read_lock(run: RunPaths) -> RunLock:
@@ -72,19 +80,22 @@ def judge_run(
     Raises RubricError, UnknownCheck, and JudgingFailed if pytest cannot be started.
     """
     checks = collect_checks(*extra_checks)
-    wanted = rubric.select(selection)
+    outcomes = _outcomes(run, rubric.select(selection), checks, extra_checks)
+    return [result_of(checks[found.id], found, rubric) for found in outcomes]
+
+
+def _outcomes(
+    run: RunPaths, wanted: Sequence[str], checks: Mapping[str, CheckMeta], extra_checks: Sequence[Path]
+) -> tuple[CheckOutcome, ...]:
     for name in wanted:
         if name not in checks:
             raise RubricError(f"the rubric lists {name!r}, but there is no such check")
-    outcomes, ending = _run_pytest(run, wanted, checks, extra_checks)
-    return [
-        result_of(checks[name], outcomes.get(name) or outcome(name, Cause.NO_RESULT, ending), rubric)
-        for name in wanted
-    ]
+    outcomes, ending = _run_pytest(run, wanted, extra_checks)
+    return tuple(outcomes.get(name) or outcome(name, Cause.NO_RESULT, ending) for name in wanted)
 
 
 def _run_pytest(
-    run: RunPaths, wanted: Sequence[str], checks: Mapping[str, CheckMeta], extra_checks: Sequence[Path]
+    run: RunPaths, wanted: Sequence[str], extra_checks: Sequence[Path]
 ) -> tuple[dict[str, CheckOutcome], str]:
     """Outcomes by check, and how pytest ended."""
     package = Path(str(resources.files("grader")))

@@ -155,6 +155,7 @@ class CheckOutcome(Frozen):
 
     ``score`` is ``None`` when the verdict is errored or not applicable. ``error`` says what went wrong in the
     grader, ``blocked_by`` which scenario could not be driven and why, ``not_applicable`` why it cannot arise.
+    ``again`` is for the run alone: scenarios to drive once more, and how often, before this is the last word.
     """
 
     id: Identifier
@@ -164,6 +165,7 @@ class CheckOutcome(Frozen):
     error: str | None = None
     blocked_by: str | None = None
     not_applicable: str | None = None
+    again: dict[Identifier, int] = Field(default={})
 
 
 class CheckResult(CheckMeta):

@@ -3,53 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import platform
 import secrets
 import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import psutil
 
-from devstack.artifacts import Artifact, Outcome
-from devstack.errors import MigrationFailed
-from devstack.paths import CACHE_VARIABLE, cache_directory, kit_root
-from devstack.placement import LocalPlacement, Placement
-from devstack.postgres import Cluster
-from devstack.postgres_binaries import find_binaries
-from devstack.seed import LiveData
-from devstack.world import Submission, WorldSettings
-from grader import environment, intake
+from devstack.paths import CACHE_VARIABLE, cache_directory
+from devstack.world import Submission
+from grader import environment, intake, sources
 from grader.checks import collect_checks
-from grader.driving import drive
-from grader.errors import NoRoom, RunDirectoryError, UsageError
-from grader.judging import regrade
+from grader.errors import KitChanged, NoRoom, RunDirectoryError, UsageError
+from grader.judging import judge_record
 from grader.model import Machine, RunLock, Scorecard
 from grader.paths import RunPaths, write_json, write_text
+from grader.repeats import MAXIMUM_REPEATS, ROUNDS, repeats
 from grader.reports.terminal import RunView
 from grader.rubric import Rubric, default_rubric, load_rubric, validate_rubric
+from grader.run_world import RunWorld, Timing
 from grader.scenarios import SCENARIOS
 from grader.scenarios.stage import Scenario
+from grader.watch import NOT_WATCHED, not_watched
 
 QUICK_LEAVES_OUT = frozenset(
     {"load", "database-outage", "upstream-outage", "upstream-hang", "lost-answers", "shutdown"}
 )
 """Scenarios that mostly wait, and the load: what ``--quick`` does without."""
 
+NOT_WATCHED_WARNING = f"{NOT_WATCHED} was set: what other programs disturbed counts as the submission's doing"
+
 MINIMUM_FREE_BYTES = 1_500_000_000
 """In the cache: the database copies of one run take 0.3–0.8 GB."""
 
 RECORD_BYTES = 200_000_000
 """In the run directory: artifacts and logs take some 10 MB; a submission that floods its log 20 MB per scenario."""
-
-SIDE_BY_SIDE = 5
-"""Waiting scenarios driven at the same time; each uses a few per cent of a core."""
 
 
 @dataclass(frozen=True)
@@ -65,65 +59,80 @@ class RunRequest:
     postgres_bin: Path | None = None
 
 
-@dataclass
-class Timing:
-    """Durations in seconds; kept apart from everything that is judged."""
-
-    phases: dict[str, float] = field(default_factory=dict)
-    scenarios: dict[str, float] = field(default_factory=dict)
-
-
 async def run(request: RunRequest, view: RunView) -> Scorecard:
     """Grade a submission into ``request.out``. Raises GraderError and DevstackError, each with one line.
 
     Whatever happens, every process that was started has ended when this returns or raises; the run
     directory stays.
     """
-    started = time.monotonic()
     timing = Timing()
     rubric = load_rubric(request.rubric)
     validate_rubric(rubric, collect_checks())
     selection = _selection(rubric, request)
+    checks = selection or rubric.check_ids
+    scenarios = _scenarios_for(checks)
+    kit = sources.digest(scenarios, checks)
     intake.require_box_office(request.submission)
     _require_room(cache_directory(), MINIMUM_FREE_BYTES)
     paths = _make_run_directory(request.out)
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     async with AsyncExitStack() as stack:
-        run_world = _RunWorld(request, paths, view, seed, stack)
-        view.phase("taking the submission in")
-        taken = intake.take_in(request.submission, paths.submission)
-        service_environment = await environment.prepare(taken.source, view.phase)
-        settings, migration_error = await run_world.prepare(
-            Submission(taken.source, service_environment.python)
-        )
-        lock = RunLock(
-            kit_version=metadata.version("boxoffice-assessment-kit"),
-            submission_name=request.submission.resolve().name,
-            submission_digest=taken.digest,
-            dependencies_digest=service_environment.digest,
-            rubric_digest=rubric.digest,
-            postgres_version=run_world.cluster.version,
-            python_version=platform.python_version(),
-            machine=_machine(),
-            sandbox_level="none",
-            seed=seed,
-            quick=request.quick,
-            selection=selection,
-        )
-        write_text(paths.rubric, (request.rubric or default_rubric()).read_text(encoding="utf-8"))
-        write_json(paths.lock, lock)
-        timing.phases["preparation"] = time.monotonic() - started
-        scenarios = _scenarios_for(selection or rubric.check_ids)
-        if settings is None:
-            _block(paths, scenarios, migration_error)
-        else:
-            await run_world.drive_all(scenarios, settings, timing)
-    view.phase("judging")
-    begun = time.monotonic()
-    scorecard = await asyncio.to_thread(regrade, paths.root)
-    timing.phases["judging"] = time.monotonic() - begun
-    timing.phases["total"] = time.monotonic() - started
-    write_json(paths.timing, {"phases": timing.phases, "scenarios": timing.scenarios})
+        run_world = RunWorld(paths, view, seed, stack, timing)
+        with timing.phase("preparation"):
+            view.phase("taking the submission in")
+            taken = intake.take_in(request.submission, paths.submission)
+            service_environment = await environment.prepare(taken.source, view.phase)
+            await run_world.prepare(
+                Submission(taken.source, service_environment.python), request.postgres_bin
+            )
+            lock = RunLock(
+                kit_version=metadata.version("boxoffice-assessment-kit"),
+                submission_name=request.submission.resolve().name,
+                submission_digest=taken.digest,
+                dependencies_digest=service_environment.digest,
+                rubric_digest=rubric.digest,
+                postgres_version=run_world.cluster.version,
+                python_version=platform.python_version(),
+                machine=_machine(),
+                sandbox_level="none",
+                seed=seed,
+                quick=request.quick,
+                selection=selection,
+                warnings=(NOT_WATCHED_WARNING,) if not_watched() else (),
+            )
+            write_text(paths.rubric, (request.rubric or default_rubric()).read_text(encoding="utf-8"))
+            write_json(paths.lock, lock)
+        with timing.phase("driving"):
+            await run_world.drive_all(scenarios)
+        scorecard = await _judge_and_repeat(run_world, scenarios, rubric, paths, timing)
+    timing.write(paths.timing)
+    if sources.digest(scenarios, checks) != kit:
+        paths.scorecard.unlink(missing_ok=True)
+        raise KitChanged("the kit changed while it ran: this run judges nothing", hint="grade again")
+    return scorecard
+
+
+async def _judge_and_repeat(
+    run_world: RunWorld,
+    scenarios: Sequence[Scenario],
+    rubric: Rubric,
+    paths: RunPaths,
+    timing: Timing,
+) -> Scorecard:
+    """Judge the record; drive again what was disturbed or close to its limit, and judge it anew."""
+    points = {name: rubric.check(name).points for name in rubric.check_ids}
+    room = MAXIMUM_REPEATS
+    for turn in range(ROUNDS + 1):
+        run_world.view.phase("judging")
+        with timing.phase("judging"):
+            scorecard, outcomes = await asyncio.to_thread(judge_record, paths.root)
+        driven = {scenario.name: len(paths.attempts(scenario.name)) for scenario in scenarios}
+        again = repeats(outcomes, points, driven, room)
+        if turn == ROUNDS or not again or not run_world.drivable:
+            break
+        room -= sum(again.values())
+        with timing.phase("repeating"):
+            await run_world.repeat([scenario for scenario in scenarios if scenario.name in again], again)
     return scorecard
 
 
@@ -178,115 +187,6 @@ def _machine() -> Machine:
         cpus=psutil.cpu_count() or 1,
         memory_mib=psutil.virtual_memory().total // 2**20,
     )
-
-
-def _block(paths: RunPaths, scenarios: Sequence[Scenario], reason: str) -> None:
-    for scenario in scenarios:
-        artifact = Artifact(scenario=scenario.name, outcome=Outcome(kind="blocked", reason=reason))
-        write_json(paths.artifact(scenario.name, 1), artifact)
-
-
-class _RunWorld:
-    """The parts of a run that are alive: the cluster, the templates, the scenarios being driven."""
-
-    def __init__(
-        self, request: RunRequest, paths: RunPaths, view: RunView, seed: int, stack: AsyncExitStack
-    ) -> None:
-        self._request = request
-        self._paths = paths
-        self._view = view
-        self._seed = seed
-        self._stack = stack
-        self._placement: Placement = LocalPlacement()
-        self._secret = secrets.token_hex(16)
-        self._now = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
-        self._live = LiveData.from_seed(seed, self._now)
-        self._reference: WorldSettings | None = None
-        self.cluster: Cluster
-
-    async def prepare(self, submission: Submission) -> tuple[WorldSettings | None, str]:
-        """Start PostgreSQL and build the submission's template; a failed migration is told, not raised."""
-        self._view.phase("starting PostgreSQL")
-        binaries = find_binaries(self._request.postgres_bin)
-        self._paths.logs.mkdir(parents=True, exist_ok=True)
-        self.cluster = await Cluster.start(
-            self._paths.logs,
-            binaries=binaries,
-            bind_address=self._placement.bind_address,
-            progress=self._view.phase,
-        )
-        self._stack.push_async_callback(self.cluster.stop)
-        self._view.phase("loading data and running the submission's migrations")
-        try:
-            return await self._settings("submission", submission), ""
-        except MigrationFailed as error:
-            return None, str(error)
-
-    async def _settings(self, name: str, submission: Submission) -> WorldSettings:
-        template = await self.cluster.make_template(
-            f"template_{name}", live=self._live, migrations=submission.source / "migrations"
-        )
-        return WorldSettings(
-            cluster=self.cluster,
-            template=template,
-            live=self._live,
-            placement=self._placement,
-            submission=submission,
-            seed=self._seed,
-            ticket_secret=self._secret,
-        )
-
-    async def _reference_settings(self) -> WorldSettings:
-        """The solution, beside which the load is measured; prepared when the load needs it."""
-        if self._reference is None:
-            source = kit_root() / "solution"
-            prepared = await environment.prepare(source, self._view.phase)
-            self._reference = await self._settings("solution", Submission(source, prepared.python))
-        return self._reference
-
-    async def drive_all(self, scenarios: Sequence[Scenario], settings: WorldSettings, timing: Timing) -> None:
-        """Quiet scenarios one after the other, then the waiting ones side by side, the load last."""
-        quiet = [scenario for scenario in scenarios if scenario.quiet and scenario.name != "load"]
-        waiting = [scenario for scenario in scenarios if not scenario.quiet]
-        load = [scenario for scenario in scenarios if scenario.name == "load"]
-        remaining = list(scenarios)
-        self._view.phase("driving", scenarios=len(quiet))
-        for scenario in quiet:
-            artifact = await self._drive_and_write(scenario, settings, timing)
-            remaining.remove(scenario)
-            if artifact.outcome.kind == "blocked":
-                # A service that does not start twice in a row will not start for the others either.
-                _block(self._paths, remaining, artifact.outcome.reason)
-                return
-        if waiting:
-            self._view.phase("driving what mostly waits, side by side", scenarios=len(waiting))
-        gate = asyncio.Semaphore(SIDE_BY_SIDE)
-
-        async def drive_waiting(scenario: Scenario) -> None:
-            async with gate:
-                await self._drive_and_write(scenario, settings, timing)
-
-        async with asyncio.TaskGroup() as group:
-            for scenario in waiting:
-                group.create_task(drive_waiting(scenario))
-        for scenario in load:
-            self._view.phase("load, the solution beside it", scenarios=1)
-            await self._drive_and_write(scenario, settings, timing)
-
-    async def _drive_and_write(self, scenario: Scenario, settings: WorldSettings, timing: Timing) -> Artifact:
-        """Drive a scenario, once more if it was blocked or troubled, and write each attempt."""
-        begun = time.monotonic()
-        self._view.scenario_started(scenario.name)
-        reference = await self._reference_settings() if scenario.name == "load" else None
-        for attempt in (1, 2):
-            directory = self._paths.logs / scenario.name / str(attempt)
-            artifact = await drive(scenario, settings, directory, attempt=attempt, reference=reference)
-            write_json(self._paths.artifact(scenario.name, attempt), artifact)
-            if artifact.outcome.kind not in ("blocked", "trouble"):
-                break
-        timing.scenarios[scenario.name] = time.monotonic() - begun
-        self._view.scenario_ended(scenario.name, artifact.outcome)
-        return artifact
 
 
 def default_out(submission: Path) -> Path:

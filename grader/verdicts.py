@@ -1,15 +1,16 @@
-"""Running one check on its artifacts, and turning whatever happens into an outcome."""
+"""Running one check on its artifacts, attempt by attempt, and turning whatever happens into one outcome."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from devstack.artifacts import Artifact, NotObserved
-from grader.errors import VERDICT_POLICY, Cause
+from grader.disturbance import excuse
+from grader.errors import JUDGED_ATTEMPTS, VERDICT_POLICY, Cause, Doubt
 from grader.judge import Judge, NotApplicable
 from grader.model import CheckMeta, CheckOutcome, Judgement, Verdict
 from grader.paths import RunPaths
@@ -17,34 +18,109 @@ from grader.text import one_line
 
 # A full judgement is passed, none of it is failed, anything between is partial.
 _FULL_SCORE = 1.0
+_LOST = frozenset({Verdict.FAILED, Verdict.PARTIAL, Verdict.BLOCKED})
+_JUDGED = frozenset({Verdict.PASSED, Verdict.PARTIAL, Verdict.FAILED})
 
 
 class ArtifactStore:
-    """The artifacts of a run, one per scenario: the last attempt, unless only an earlier one was undisturbed."""
+    """The artifacts of a run: of each scenario the attempts that count."""
 
     def __init__(self, run: RunPaths) -> None:
         self._run = run
-        self._loaded: dict[str, Artifact | None] = {}
+        self._loaded: dict[str, tuple[Artifact, ...]] = {}
 
     def find(self, scenario: str) -> Artifact | None:
-        """The artifact to be judged, or ``None`` if there is none that can be read."""
+        """The last attempt that counts, or ``None`` if there is none that can be read."""
+        counting = self.attempts(scenario)
+        return counting[-1] if counting else None
+
+    def attempts(self, scenario: str) -> tuple[Artifact, ...]:
+        """The attempts that count, first one first.
+
+        One that trouble stopped gives way to any other; a service that did not start, to its next start.
+        """
         if scenario not in self._loaded:
-            self._loaded[scenario] = self._load(scenario)
+            found = [read for path in self._run.attempts(scenario) if (read := _read(path)) is not None]
+            undisturbed = [artifact for artifact in found if artifact.outcome.kind != "trouble"] or found
+            started = [
+                place for place, artifact in enumerate(undisturbed) if artifact.outcome.kind != "blocked"
+            ]
+            self._loaded[scenario] = tuple(
+                artifact
+                for place, artifact in enumerate(undisturbed)
+                if artifact.outcome.kind != "blocked" or not any(place < later for later in started)
+            )
         return self._loaded[scenario]
 
-    def _load(self, scenario: str) -> Artifact | None:
-        attempts = [
-            artifact for path in self._run.attempts(scenario) if (artifact := _read(path)) is not None
+    def ballots(self, scenarios: Sequence[str]) -> list[dict[str, Artifact | None]]:
+        """What a check is asked about: first attempts together, second ones together …; the last one stands in."""
+        by_scenario = {name: self.attempts(name) or (None,) for name in scenarios}
+        rounds = max((len(found) for found in by_scenario.values()), default=1)
+        return [
+            {name: found[min(turn, len(found) - 1)] for name, found in by_scenario.items()}
+            for turn in range(rounds)
         ]
-        undisturbed = [artifact for artifact in attempts if artifact.outcome.kind != "trouble"]
-        chosen = undisturbed or attempts
-        return chosen[-1] if chosen else None
 
 
 def run_check(
     judge: Judge, call: Callable[[], None], artifacts: Mapping[str, Artifact | None]
 ) -> CheckOutcome:
-    """Let ``call`` judge, unless the state of the artifacts already decides. Never raises for a broken check."""
+    """Let ``call`` judge, unless the state of the artifacts already decides. Never raises for a broken check.
+
+    What did not pass while something else disturbed the scenario is not held against the submission.
+    """
+    found = _judged(judge, call, artifacts)
+    if found.verdict in _LOST:
+        reasons = {
+            name: reason
+            for name, artifact in artifacts.items()
+            if artifact is not None and (reason := excuse(artifact.disturbance))
+        }
+        if reasons:
+            told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            excused = outcome(judge.meta.id, Cause.DISTURBED, told)
+            return _to_be_driven(excused, JUDGED_ATTEMPTS[Doubt.DISTURBED] - 1, tuple(reasons))
+    if found.verdict in _JUDGED and judge.borderline:
+        return _to_be_driven(found, JUDGED_ATTEMPTS[Doubt.BORDERLINE] - 1, judge.meta.requires)
+    return found
+
+
+def decide(meta: CheckMeta, votes: Sequence[CheckOutcome]) -> CheckOutcome:
+    """The outcome of a check that was asked about several attempts: the median of those that came to a verdict.
+
+    An excused attempt has no vote. Two that contradict each other leave the check undecided.
+    """
+    counting = [vote for vote in votes if vote.verdict is not Verdict.ERRORED]
+    if not counting:
+        final = len(votes) >= JUDGED_ATTEMPTS[Doubt.DISTURBED]
+        return votes[-1].model_copy(update={"again": {}}) if final else votes[-1]
+    absent = [vote for vote in counting if vote.score is None]
+    if 2 * len(absent) > len(counting):
+        return absent[0]
+    ranked = sorted((vote for vote in counting if vote.score is not None), key=lambda vote: vote.score or 0.0)
+    if len(ranked) == 1:
+        return ranked[0]
+    lower, upper = ranked[(len(ranked) - 1) // 2], ranked[len(ranked) // 2]
+    missing = JUDGED_ATTEMPTS[Doubt.BORDERLINE] - len(ranked)
+    if lower.verdict is not upper.verdict:
+        told = ", ".join(str(vote.verdict) for vote in votes)
+        return _to_be_driven(outcome(meta.id, Cause.CONTRADICTION, told), max(1, missing), meta.requires)
+    doubtful = any(vote.again for vote in ranked)
+    return _to_be_driven(_as_median(lower, len(ranked)), missing if doubtful else 0, meta.requires)
+
+
+def _as_median(chosen: CheckOutcome, of: int) -> CheckOutcome:
+    if chosen.judgement is None:
+        return chosen
+    summary = one_line(f"{chosen.judgement.summary} (median of {of} attempts)")
+    return chosen.model_copy(update={"judgement": chosen.judgement.model_copy(update={"summary": summary})})
+
+
+def _to_be_driven(found: CheckOutcome, times: int, scenarios: Sequence[str]) -> CheckOutcome:
+    return found.model_copy(update={"again": dict.fromkeys(scenarios, times) if times > 0 else {}})
+
+
+def _judged(judge: Judge, call: Callable[[], None], artifacts: Mapping[str, Artifact | None]) -> CheckOutcome:
     meta = judge.meta
     decided = _decided_by(meta, artifacts)
     if decided is not None:

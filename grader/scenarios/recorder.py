@@ -10,6 +10,7 @@ from devstack.artifacts import (
     Artifact,
     ConnectionSample,
     DatabaseCounters,
+    Disturbance,
     Exchange,
     Heartbeats,
     Ledger,
@@ -29,7 +30,14 @@ class Recorder:
     texts: dict[str, str] = field(default_factory=dict)
     facts: dict[str, JsonValue] = field(default_factory=dict)
 
-    def artifact(self, scenario: str, attempt: int, outcome: Outcome, log_tail: str) -> Artifact:
+    def artifact(
+        self,
+        scenario: str,
+        attempt: int,
+        outcome: Outcome,
+        log_tail: str,
+        disturbance: Disturbance | None = None,
+    ) -> Artifact:
         """The frozen record."""
         return Artifact(
             scenario=scenario,
@@ -43,4 +51,5 @@ class Recorder:
             texts=self.texts,
             facts=self.facts,
             log_tail=log_tail,
+            disturbance=disturbance,
         )

@@ -15,6 +15,7 @@ from grader.model import CheckMeta, CheckOutcome, CheckResult, Machine, RunLock,
 from grader.paths import RunPaths, write_json
 from grader.rubric import Rubric, load_rubric
 from grader.scoring import result_of
+from grader.watch import NOT_WATCHED
 
 # Two categories and four checks: small enough to reckon by hand.
 SMALL_RUBRIC = """\
@@ -42,6 +43,12 @@ from grader.judge import check
 check = partial(check, title="holds", failure_title="is broken", why="w", remediation="r", question="q", level="mid")
 
 """
+
+
+@pytest.fixture(autouse=True)
+def not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else this machine does: a verdict is the submission's. Tests of disturbances turn watching on."""
+    monkeypatch.setenv(NOT_WATCHED, "1")
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from grader.text import excerpt, one_line
 
 def test_every_cause_has_a_verdict_and_only_trouble_is_repeated() -> None:
     assert set(VERDICT_POLICY) == set(Cause)
-    assert [cause for cause, policy in VERDICT_POLICY.items() if policy.retry] == [Cause.TROUBLE]
+    repeated = [cause for cause, policy in VERDICT_POLICY.items() if policy.attempts > 1]
+    assert repeated == [Cause.NOT_DRIVABLE, Cause.TROUBLE, Cause.DISTURBED]
     assert not any(policy.verdict is Verdict.PASSED for policy in VERDICT_POLICY.values())
 
 

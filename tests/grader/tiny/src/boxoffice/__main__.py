@@ -12,6 +12,7 @@
 - ``ignores-sigterm``: serves, and ignores SIGTERM
 - ``forks-daemon``: leaves a grandchild behind in a session of its own
 - ``chatty``: writes 30 MB to its log before it listens
+- ``hogs-cpu``: spins in eight processes while it serves
 - ``port-in-use``: says at its first start that its port is taken, serves at the second
 - ``port-always-in-use``: says so at every start
 """
@@ -99,6 +100,16 @@ def leave_daemon_behind() -> None:
     os.wait()
 
 
+def spin_in_children(count: int) -> None:
+    """Children that end with their parent."""
+    parent = os.getpid()
+    for _ in range(count):
+        if os.fork() == 0:
+            while os.getppid() == parent:
+                sum(range(10_000))
+            os._exit(0)
+
+
 def main() -> None:
     if BEHAVIOUR == "dies-at-once":
         sys.exit("cannot import the payments module\x1b[2J")
@@ -106,6 +117,8 @@ def main() -> None:
         time.sleep(600)
     if BEHAVIOUR == "forks-daemon":
         leave_daemon_behind()
+    if BEHAVIOUR == "hogs-cpu":
+        spin_in_children(8)
     if BEHAVIOUR == "chatty":
         for _ in range(30):
             print("x" * 1_000_000, flush=True)
