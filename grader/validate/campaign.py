@@ -206,10 +206,13 @@ class Campaign:
         self._view.ended(unit, row, self._durations.remaining_s(self._ahead))
 
     def _forget_ahead(self, unit: Unit) -> None:
-        self._ahead = [
-            Phase(phase.title, tuple(left for left in phase.units if left != unit), phase.width)
-            for phase in self._ahead
-        ]
+        """One drive of ``unit`` is done."""
+        for place, phase in enumerate(self._ahead):
+            if unit in phase.units:
+                at = phase.units.index(unit)
+                left = (*phase.units[:at], *phase.units[at + 1 :])
+                self._ahead[place] = Phase(phase.title, left, phase.width)
+                return
 
     async def _judge(self, unit: Unit, attempt: int, driven: Driven) -> Row:
         records = self._records(unit, attempt)
@@ -261,11 +264,14 @@ class Campaign:
         """Drive each unit behind an unexpected finding again, alone; the number of these drives."""
         before = self._driven
         units = self._behind([finding for finding in self._findings() if finding.unexpected])
-        self._ahead = [Phase("repeating what is unexpected, alone", units, 1)] if units else []
-        if units:
-            self._view.phase(self._ahead[0].title, len(units), 2 * self._durations.remaining_s(self._ahead))
+        if not units:
+            return 0
+        rows = by_unit(self._rows)
+        drives = tuple(unit for unit in units for _ in range(OBSERVATIONS - _observations(rows[unit])))
+        self._ahead = [Phase("repeating what is unexpected, alone", drives, 1)]
+        self._view.phase(self._ahead[0].title, len(drives), self._durations.remaining_s(self._ahead))
         for unit in units:
-            for _ in range(OBSERVATIONS + 1):
+            for _ in range(OBSERVATIONS + 1):  # one of them may be troubled
                 if _observations(by_unit(self._rows)[unit]) >= OBSERVATIONS:
                     break
                 await self._drive_once(unit, 1)

@@ -48,7 +48,11 @@ class Durations:
 
     def remaining_s(self, phases: Iterable[Phase]) -> float:
         """Seconds until all phases are through."""
-        return sum(sum(self.of(unit.scenario) for unit in phase.units) / phase.width for phase in phases)
+        return sum(self._of_phase(phase) for phase in phases)
+
+    def _of_phase(self, phase: Phase) -> float:
+        each = [self.of(unit.scenario) for unit in phase.units]
+        return max(sum(each) / phase.width, *each) if each else 0.0
 
 
 def phases_of(
