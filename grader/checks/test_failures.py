@@ -22,6 +22,9 @@ SEATS_BACK_S = (30 + 2) * MARGIN
 READS_AFTER, ORDERS_AFTER, REPORTS_AFTER = 18, 5, 2
 SLOW_ORDER_S = 1.5
 COUNT_SLACK = 3
+ANSWERED_AT_LEAST = 40
+"""Of some 440; with fewer there is nothing to count."""
+
 COUNT_SLACK_SHARE = 0.05
 IN_PROGRESS_SLACK = 5
 LIVE_SHARE = 0.95
@@ -47,12 +50,6 @@ _IN_PROGRESS = ("in_progress", "inprogress", "in_flight", "inflight", "active_re
 def test_connection_leaks(failures: Artifact, judge: Judge) -> None:
     failed = recorded(failures, "fail:")
     source = "contract: failures never leak connections"
-    judge.equal(
-        "failing requests without an answer",
-        sum(answer.status is None for answer in failed),
-        0,
-        source=source,
-    )
     reads, orders = failures.exchanges_of("reads-after"), failures.exchanges_of("orders-after")
     reports = failures.exchanges_of("reports-after")
     judge.equal("good reads after them", sum(read.ok for read in reads), READS_AFTER, source=source)
@@ -154,9 +151,12 @@ def test_metrics_errors(failures: Artifact, judge: Judge) -> None:
         failures, failures.number("metrics-failed-read-s"), failures.number("metrics-after-asked-s")
     )
     answered = Counter(answer.status // 100 for answer in asked if answer.status is not None)
+    judge.at_least("requests that were answered", sum(answered.values()), ANSWERED_AT_LEAST)
     # What was not answered in time may be counted in its own time, as whatever became of it.
     unanswered = sum(
-        exchange.status is None for name in failures.exchanges for exchange in failures.exchanges[name]
+        exchange.status is None
+        for exchange in recorded(failures, "")
+        if exchange.started_s < failures.number("metrics-after-asked-s")
     )
     grown = growth(before, after)
     families = by_status_class(grown)
@@ -167,7 +167,7 @@ def test_metrics_errors(failures: Artifact, judge: Judge) -> None:
     )
     source = "contract: requests by route template, method and status, as a counter"
     for digit, what in ((2, "successful"), (4, "refused"), (5, "failed")):
-        slack = COUNT_SLACK + COUNT_SLACK_SHARE * answered[digit] + unanswered
+        slack = _slack(answered[digit], unanswered)
         judge.true(
             f"{what} requests ({digit}xx) are counted", abs(counted[digit] - answered[digit]) <= slack,
             f"{answered[digit]} were answered, {name} grew by {counted[digit]}", source=source,
@@ -188,6 +188,11 @@ def _distance(counted: Counter[int], answered: Counter[int]) -> int:
     return sum(abs(counted[digit] - answered[digit]) for digit in (2, 4, 5))
 
 
+def _slack(answered: int, unanswered: int) -> float:
+    """By how much a count may differ, yet never so far that one which says nothing is right."""
+    return COUNT_SLACK + COUNT_SLACK_SHARE * answered + min(unanswered, answered / 2)
+
+
 def _judge_histogram(
     judge: Judge, grown: dict[Series, float], asked: Sequence[Exchange], unanswered: int
 ) -> None:
@@ -201,7 +206,7 @@ def _judge_histogram(
     source = "contract: and as a latency histogram"
     judge.true(
         "all requests are in a latency histogram",
-        abs(durations.count - number) <= COUNT_SLACK + COUNT_SLACK_SHARE * number + unanswered,
+        abs(durations.count - number) <= _slack(number, unanswered),
         f"{number} were answered, {name} grew by {durations.count:g}", source=source,
     )  # fmt: skip
     slow = [

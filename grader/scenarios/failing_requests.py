@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
 from devstack.artifacts import Exchange, Ledger
 from devstack.faults import Fault
-from grader.answers import order_id_of
+from grader.answers import UNAVAILABLE, order_id_of
 from grader.scenarios.stage import Stage
 
 OF_EACH = 22
@@ -127,7 +127,7 @@ async def failing_orders(shop: Shop) -> None:
             body = shop.body(shop.hold_events[kind], kind=token, email=address)
             return shop.send(f"fail:{kind}", body)
 
-        if not await _repeat(refused):
+        if not await _repeat(refused, unless=UNAVAILABLE):
             return
     faults = shop.stage.world.faults
     await faults.set_faults(Fault(upstream="risk", kind="status", status=500))
@@ -142,7 +142,9 @@ async def failing_orders(shop: Shop) -> None:
 async def failing_requests(shop: Shop) -> None:
     """Everything that needs no fault to fail: unknown things, invalid bodies, taken keys, closed sales."""
     for request in (*_reads(shop), *_posts(shop)):
-        if not await _repeat(request):
+        # Nothing is in the way of these: whoever cannot serve them has nothing left to serve anybody with.
+        if not await _repeat(request, unless=UNAVAILABLE):
+            await _until_alive(shop.stage)
             break
 
 
@@ -161,7 +163,7 @@ def _reads(shop: Shop) -> Iterator[Request]:
     for name, path in paths.items():
 
         def get(_: int, name: str = name, path: Callable[[], str] = path) -> Awaitable[Exchange]:
-            return stage.get(f"fail:{name}", path(), timeout_s=READ_TIMEOUT_S)
+            return stage.get(f"fail:{name}", path(), timeout_s=READ_TIMEOUT_S, fresh=True)
 
         yield get
 
@@ -192,6 +194,7 @@ def _posts(shop: Shop) -> Iterator[Request]:
                 f"/events/{event_id}/waitlist",
                 json_body=body,
                 timeout_s=READ_TIMEOUT_S,
+                fresh=True,
             )
 
         yield join
@@ -225,15 +228,19 @@ async def _tickets_of_pending(shop: Shop) -> None:
     order_id = next((found for answer in placed if (found := order_id_of(answer))), None)
     if order_id is not None:
         path = f"/orders/{order_id}/ticket"
-        await _repeat(lambda _: shop.stage.get("fail:ticket-of-pending", path, timeout_s=READ_TIMEOUT_S))
+        await _repeat(
+            lambda _: shop.stage.get("fail:ticket-of-pending", path, timeout_s=READ_TIMEOUT_S, fresh=True)
+        )
 
 
-async def _repeat(request: Request, count: int = OF_EACH) -> bool:
-    """Send ``count`` requests, some at once. Whether all were answered; no more are sent when one was not."""
+async def _repeat(request: Request, count: int = OF_EACH, *, unless: Collection[int] = ()) -> bool:
+    """Send ``count`` requests, some at once. ``False`` when one was waited for in vain or had a status of ``unless``;
+    then no more are sent.
+    """
     for start in range(0, count, AT_ONCE):
         numbers = range(start, min(count, start + AT_ONCE))
         answers = await asyncio.gather(*(request(number) for number in numbers))
-        if any(answer.status is None for answer in answers):
+        if any(answer.error == "timeout" or answer.status in unless for answer in answers):
             return False
     return True
 
@@ -241,6 +248,8 @@ async def _repeat(request: Request, count: int = OF_EACH) -> bool:
 async def _until_alive(stage: Stage) -> None:
     """Wait for a service that is still busy with what nobody waits for any more."""
     for _ in range(10):
-        if (await stage.get("_alive", "/health/live", timeout_s=READ_TIMEOUT_S)).status is not None:
+        if (
+            await stage.get("_alive", "/health/live", timeout_s=READ_TIMEOUT_S, fresh=True)
+        ).status is not None:
             break
     stage.record.exchanges.pop("_alive", None)
