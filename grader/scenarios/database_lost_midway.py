@@ -69,13 +69,13 @@ async def _standstill(
     stage = buyers.stage
     # An id made up where none was told: the database has to be asked about these, too.
     ids = [order_id_of(answer) or stage.key() for answer in bought]
+    await fill_the_pool(stage, waiting)
+    stage.fact("sessions-before", (await stage.world.cluster.sessions(stage.world.database)).total)
     await stage.world.faults.set_latency(payments=PAYMENT_S)
     async with asyncio.TaskGroup() as group:
         since_s = stage.now()
         group.create_task(buyers.send_all("waiting", buyers.new(waiting, WAITING)))
         await reached(stage, "payments", "charge", WAITING, since_s=since_s, within_s=REACHED_WITHIN_S)
-        await fill_the_pool(stage, waiting)
-        stage.fact("sessions-before", (await stage.world.cluster.sessions(stage.world.database)).total)
         stage.fact("frozen-from-s", stage.now())
         await stage.world.faults.set_proxy(frozen=True)
         # Reads come last, and once more later: what is asked for less often shall meet idle connections, too.
