@@ -17,9 +17,16 @@ from grader.checks.attempts import (
     phase_exchanges,
     rate_known_before,
 )
-from grader.checks.limits import MARGIN, ORDER_DEADLINE_S, READ_DEADLINE_S
+from grader.checks.limits import (
+    LIVE_P95_S,
+    LIVE_SOURCE,
+    LIVE_WORST_S,
+    MARGIN,
+    ORDER_DEADLINE_S,
+    READ_DEADLINE_S,
+)
 from grader.checks.purchases import Purchase, judge_money, purchases
-from grader.checks.reading import field, judge_liveness
+from grader.checks.reading import field
 from grader.judge import Judge, check
 
 FAILING = ("500", "503")
@@ -68,8 +75,17 @@ _ALLOWED: dict[str, frozenset[int]] = {
 )
 def test_event_loop_retry_pause(upstream_errors: Artifact, judge: Judge) -> None:
     _judge_good_day(judge, upstream_errors)
-    for phase, what in (("payments-503", "payments answers 503"), ("risk-503", "risk answers 503")):
-        judge_liveness(judge, upstream_errors.heartbeats_of(phase), f"/health/live while {what}")
+    series = [upstream_errors.heartbeats_of(f"{upstream}-503") for upstream in ("payments", "risk")]
+    latencies = [beat.latency_s for beats in series for beat in beats.beats]
+    # Other scenarios share the machine: of right designs every twentieth beat was late by up to 0.6 s there. Who stands
+    # still in the pauses is late most of the time.
+    for quantile_of_beats, limit_s in ((0.75, LIVE_P95_S), (0.95, LIVE_WORST_S)):
+        judge.at_most(
+            f"p{quantile_of_beats * 100:.0f} of /health/live while payments, then risk answer 503",
+            quantile(latencies, quantile_of_beats), limit_s, unit="s", source=LIVE_SOURCE,
+        )  # fmt: skip
+    for beats, upstream in zip(series, ("payments", "risk"), strict=True):
+        judge.evidence(beats, name=f"latency of /health/live while {upstream} answers 503")
 
 
 @check(
@@ -132,7 +148,7 @@ def test_error_mapping(upstream_errors: Artifact, judge: Judge) -> None:
             judge, f"{outcome} orders are answered {status}", wrong, "contract: outcomes of POST /orders"
         )
     _judge_without_rates(judge, upstream_errors, ledger)
-    sent = [found for exchanges in upstream_errors.exchanges.values() for found in exchanges]
+    sent = _sent(upstream_errors)
     bare = [found for found in sent if found.status == 500]
     judge.equal("bare 500s", len(bare), 0, source="contract: a bare 500 is a defect")
     judge.equal(
@@ -140,7 +156,11 @@ def test_error_mapping(upstream_errors: Artifact, judge: Judge) -> None:
         source="contract: an order answers ≤ 10 s",
     )  # fmt: skip
     if "settled" in upstream_errors.exchanges:
-        judge_money(judge, _orders(upstream_errors), ledger, strays=True)
+        denied = {
+            _key(order) for order in upstream_errors.exchanges_of("denied")
+        }  # they have a check of their own
+        others = [order for order in _orders(upstream_errors) if order.key not in denied]
+        judge_money(judge, others, ledger, strays=False)
 
 
 @check(
@@ -177,12 +197,17 @@ def test_retry_discipline(upstream_errors: Artifact, judge: Judge) -> None:
             unit="s", source="contract: backing off; without a pause it is some milliseconds",
         )  # fmt: skip
     _judge_named_pause(judge, _tried(upstream_errors, ledger, (SHEDDING,)))
-    gaps = [gap for found in tried if found.upstream != "rates" for gap in found.background_gaps_s]
-    if gaps:
-        judge.at_least(
-            "shortest time between two attempts in the background", min(gaps), BACKGROUND_GAP_S, unit="s",
-            source="contract: background work per item ≥ 1 s apart, - 20 %",
-        )  # fmt: skip
+    hasty = [
+        gap
+        for found in tried
+        if found.upstream != "rates"
+        for gap in found.background_gaps_s
+        if gap < BACKGROUND_GAP_S
+    ]
+    judge.equal(
+        "attempts in the background less than 1 s after the one before", len(hasty), 0,
+        source="contract: background work per item ≥ 1 s apart, - 20 %",
+    )  # fmt: skip
     keys = max(map(len, charge_keys(ledger).values()), default=0)
     judge.at_most(
         "most keys under which one order was charged", keys, 1, source="contract: only with the same key"
@@ -206,7 +231,7 @@ def test_retry_discipline(upstream_errors: Artifact, judge: Judge) -> None:
 )
 def test_retry_after(upstream_errors: Artifact, judge: Judge) -> None:
     _judge_good_day(judge, upstream_errors)
-    sent = [found for exchanges in upstream_errors.exchanges.values() for found in exchanges]
+    sent = _sent(upstream_errors)
     turned_away = [found for found in sent if found.status in (429, 503)]
     if not turned_away:
         broken = [found for found in sent if found.status in (None, 500)]
@@ -251,10 +276,10 @@ def test_circuit_breaker(upstream_errors: Artifact, judge: Judge) -> None:
 
 
 def _judge_good_day(judge: Judge, artifact: Artifact) -> None:
-    """Failing alike with and without upstreams is no way to treat them."""
-    control = artifact.exchange("control")
-    judge.true(
-        "an order is placed while everything works", control.status in PLACED, control.describe(),
+    """Who sells nothing whether or not upstreams work has not dealt with their failures."""
+    posts = [found for found in _sent(artifact) if found.method == "POST"]
+    judge.at_least(
+        "orders placed where payments and risk worked", sum(order.status in PLACED for order in posts), 1,
         source="contract: confirmed is 201, 202 while the outcome is unknown",
     )  # fmt: skip
 
@@ -266,7 +291,7 @@ def _judge_right(judge: Judge, name: str, wrong: Sequence[Exchange], source: str
 
 def _judge_without_rates(judge: Judge, artifact: Artifact, ledger: Ledger) -> None:
     """What needs no rate works without one; what shows one leaves it out."""
-    base = {order.request_headers.get("Idempotency-Key") for order in artifact.exchanges_of("base-currency")}
+    base = {_key(order) for order in artifact.exchanges_of("base-currency")}
     placed = [order for order in _orders(artifact) if order.key in base]
     judge.equal(
         "orders in EUR confirmed while rates are down", sum(order.status == "confirmed" for order in placed), len(base),
@@ -289,11 +314,10 @@ def _judge_named_pause(judge: Judge, tried: Iterable[Attempts]) -> None:
         for first, (ended, begun) in zip(found.calls, pauses(found.calls), strict=False)
         if first.status == int(SHEDDING) and _while_answering(first, found)
     ]
-    if waited:
-        judge.at_least(
-            "shortest time from a 429 with Retry-After: 3 to the next attempt", min(waited), NAMED_S, unit="s",
-            source="contract: a Retry-After is kept to, or the call is given up; - 10 %",
-        )  # fmt: skip
+    judge.equal(
+        "attempts within the 3 s of a Retry-After", sum(seconds < NAMED_S for seconds in waited), 0,
+        source="contract: a Retry-After is kept to, or the call is given up; - 10 %",
+    )  # fmt: skip
 
 
 def _while_answering(call: UpstreamCall, found: Attempts) -> bool:
@@ -341,13 +365,18 @@ def _captured(ledger: Ledger, order: Exchange) -> list[Charge]:
 
 
 def _orders(artifact: Artifact) -> list[Purchase]:
-    attempts = [
-        found for name, exchanges in artifact.exchanges.items() if name != "settled" for found in exchanges
-    ]
-    placed = [found for found in attempts if found.method == "POST"]
+    placed = [found for found in _sent(artifact) if found.method == "POST"]
     return purchases(placed, artifact.exchanges.get("settled", ()))
 
 
 def _answered_phases(artifact: Artifact) -> int:
     phases = [f"{upstream}-{kind}" for upstream in ("payments", "risk") for kind in KINDS]
     return sum(any(order.status is not None for order in artifact.exchanges.get(name, ())) for name in phases)
+
+
+def _sent(artifact: Artifact) -> list[Exchange]:
+    return [found for exchanges in artifact.exchanges.values() for found in exchanges]
+
+
+def _key(order: Exchange) -> str:
+    return order.request_headers.get("Idempotency-Key", "")

@@ -59,13 +59,13 @@ class Phase:
 
 PHASES = (
     Phase("payments", "refuse", 1, rates="500"),
-    Phase("payments", "500", 2, rates="503"),
+    Phase("payments", "500", 1, rates="503"),
     Phase("payments", "503", 4, beats=True),
     Phase("payments", "400", 1, rates="400"),
-    Phase("payments", "429", 2, rates="429"),
+    Phase("payments", "429", 1, rates="429"),
     Phase("risk", "refuse", 2),
     Phase("risk", "500", 2),
-    Phase("risk", "503", 4, waves=3, beats=True),
+    Phase("risk", "503", 6, waves=3, beats=True),
     Phase("risk", "400", 1),
     Phase("risk", "429", 2),
 )
@@ -90,27 +90,30 @@ class Shop:
 
 
 async def drive(stage: Stage) -> None:
-    """One order on a good day, then the phases, then until the money is right."""
+    """Orders while only rates are down, then the phases, then until the money is right."""
     await stage.start()
     event = stage.world.live.open_events(minimum_seats=300)[0]
     currencies = [currency for currency in CURRENCIES if currency != "EUR"]
     shop = Shop(event.id, stage.random.sample(currencies, len(currencies)))
-    require_an_answer(await shop.buy(stage, "control", [new_order(stage, event.id)]), "one order was placed")
     await _no_rates(stage, shop)
-    stage.fact("phases-driven", 0)
-    for number, phase in enumerate(PHASES, start=1):
+    last = list(shop.answers)
+    require_an_answer(last, "rates were down")
+    for phase in PHASES:
         answers = await _phase(stage, shop, phase)
-        stage.fact("phases-driven", number)
         await stage.ledger()
-        if all(answer.status is None for answer in answers):
-            break
+        # One phase may be lost on a service that stands still in every pause; the next one finds it alive again.
+        require_an_answer([*last, *answers], "upstreams failed")
+        last = answers
     await stage.world.faults.clear_faults()
     stage.fact("faults-over-s", stage.now())
     await _settle(stage, shop)
 
 
 async def _no_rates(stage: Stage, shop: Shop) -> None:
-    """Rates refuse connections, and risk takes its time. Orders in EUR need no rate, denied ones must not be charged."""
+    """Rates refuse connections, and risk takes its time. Orders in EUR need no rate, denied ones must not be charged.
+
+    This comes first: no rate is known yet, not even one of EUR for which somebody may ask.
+    """
     allowed, denied = ([new_order(stage, shop.event_id) for _ in range(count)] for count in (2, 3))
     declined = new_order(stage, shop.event_id)
     await stage.world.faults.set_decision(
@@ -128,6 +131,7 @@ async def _no_rates(stage: Stage, shop: Shop) -> None:
         stage.get("list", "/events?limit=5", fresh=True, timeout_s=READ_TIMEOUT_S),
         _with_currency(stage, shop, "rates-refuse"),
     )
+    await stage.ledger()
 
 
 async def _phase(stage: Stage, shop: Shop, phase: Phase) -> list[Exchange]:
@@ -143,8 +147,8 @@ async def _phase(stage: Stage, shop: Shop, phase: Phase) -> list[Exchange]:
                 stage.heartbeats(phase.name, interval_s=BEAT_S, timeout_s=BEAT_TIMEOUT_S)
             )
         answers, _ = await asyncio.gather(_waves(stage, shop, phase), _beside(stage, shop, phase.rates))
-    if any(answer.status == ACCEPTED for answer in answers):
-        await asyncio.sleep(max(0.0, held_until_s - stage.now()))
+        if any(answer.status == ACCEPTED for answer in answers):
+            await asyncio.sleep(max(0.0, held_until_s - stage.now()))
     return answers
 
 
