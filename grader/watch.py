@@ -222,7 +222,7 @@ class Watch:
 
 
 def not_watched() -> bool:
-    """Whether disturbances are not to be noticed: then they count as the submission's doing."""
+    """Whether neither disturbances nor changes of the kit are to be noticed: the former then count against the submission."""
     return os.environ.get(NOT_WATCHED, _NOT_WATCHED_UNLESS_SAID) == "1"
 
 
