@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import secrets
 import shutil
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 from devstack.artifacts import Artifact, Outcome
-from devstack.errors import MigrationFailed, ServiceError
+from devstack.errors import MigrationFailed, PostgresError, ServiceError
+from devstack.postgres import Database
 from devstack.world import World, WorldSettings
 from grader.scenarios.recorder import Recorder
 from grader.scenarios.stage import Scenario, Stage
@@ -51,8 +54,10 @@ async def drive(
     window = Window()
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        settings = await _with_own_data(scenario, settings, attempt)
-        async with World(settings, directory) as world:
+        async with (
+            _with_own_data(scenario, settings) as own_settings,
+            World(own_settings, directory) as world,
+        ):
             stage = Stage(scenario, world, recorder, seed=settings.seed, reference=reference)
             crashes = settings.cluster.crashes()
             try:
@@ -75,18 +80,25 @@ async def drive(
     return recorder.artifact(scenario.name, attempt, outcome, log_tail, window.found)
 
 
-async def _with_own_data(scenario: Scenario, settings: WorldSettings, attempt: int) -> WorldSettings:
-    """The settings with a template of the scenario's own, where it brings data. It goes with the run's cluster.
+@contextlib.asynccontextmanager
+async def _with_own_data(scenario: Scenario, settings: WorldSettings) -> AsyncIterator[WorldSettings]:
+    """The settings with a template of the scenario's own while the block runs, where it brings data.
 
     Its events are in the database before the submission's migrations, like all others. Raises MigrationFailed.
     """
     if scenario.data is None:
-        return settings
+        yield settings
+        return
     live = scenario.data(settings.live, dt.datetime.now(dt.UTC))
-    template = await settings.cluster.make_template(
-        f"template_{scenario.name}_{attempt}", live=live, migrations=settings.submission.source / "migrations"
-    )
-    return replace(settings, template=template, live=live)
+    # Several submissions may share a cluster.
+    name = f"template_{scenario.name}_{secrets.token_hex(5)}"
+    migrations = settings.submission.source / "migrations"
+    await settings.cluster.make_template(name, live=live, migrations=migrations)
+    try:
+        yield replace(settings, template=name, live=live)
+    finally:
+        with contextlib.suppress(PostgresError):
+            await settings.cluster.drop(Database(name, f"{name}_owner", "", 0))
 
 
 async def _drive_within_budget(stage: Stage) -> Outcome:

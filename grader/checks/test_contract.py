@@ -16,7 +16,7 @@ SERIES_GROWTH = 60
 """A histogram has about 14 series per label set: room for the new sets of a few templates, not for 600 paths."""
 
 REFUSED = (400, 422)
-INVALID_ORDERS, INVALID_ENTRIES = 16, 8
+INVALID_ORDERS, INVALID_ENTRIES = 19, 8
 """So many are sent; a service that stopped answering before the last has refused the fewer."""
 
 
@@ -52,6 +52,11 @@ def test_order_validation(contract: Artifact, judge: Judge) -> None:
             answer.describe() for answer in limits if not (answer.status in REFUSED or _clamped(answer))
         ),
     )
+    longest = contract.exchange("longest-key")
+    judge.true(
+        "a key of 255 printable characters is accepted", longest.status in PLACED, longest.describe(),
+        source="contract: keys are 1–255 printable ASCII characters",
+    )  # fmt: skip
     judge.equal("status for an unknown event", contract.exchange("unknown").status, 404)
     _judge_refusal(judge, contract, "declined", 402)
     _judge_refusal(judge, contract, "denied", 403)
@@ -63,7 +68,7 @@ def test_order_validation(contract: Artifact, judge: Judge) -> None:
         f"{twice.describe()}; {fewer} seats fewer after 1 + 2",
         source="contract: the same event twice is merged or 422",
     )
-    judge.evidence(*wrong[:8])
+    judge.evidence(*wrong[:8], *([] if longest.status in PLACED else [longest]))
 
 
 def _judge_refusal(judge: Judge, contract: Artifact, name: str, status: int) -> None:
@@ -220,6 +225,7 @@ def test_request_id(contract: Artifact, judge: Judge) -> None:
     orders = [_id_of(exchange) for exchange in asked if exchange.method == "POST"]
     passed_on = {call.headers.get("x-request-id") for call in contract.ledger().calls_to("risk")}
     judge.equal("ids of orders seen by risk", sum(sent in passed_on for sent in orders), len(orders))
+    _judge_calls(judge, contract)
     mixed_up = _lines_of_another(at_once, log) + _calls_of_another(at_once, contract.ledger())
     judge.equal(
         "log lines and calls with another's id", len(mixed_up), 0, source="contract: none of another's"
@@ -231,6 +237,50 @@ def test_request_id(contract: Artifact, judge: Judge) -> None:
     judge.true("a malformed id is replaced", bool(re.fullmatch(r"[A-Za-z0-9._-]{1,128}", given)), given)
     made = contract.exchange("request-id-absent").headers.get("x-request-id", "")
     judge.true("an id is made when none is sent", bool(re.fullmatch(r"[A-Za-z0-9._-]{1,128}", made)), made)
+
+
+def _judge_calls(judge: Judge, contract: Artifact) -> None:
+    """Charges and rates: a call that was made after the answer, by a queue or a refresher, needs no id."""
+    ledger = contract.ledger()
+    asked = (*contract.exchanges_of("request-ids"), *contract.exchanges_of("request-ids-rated"))
+    charges = [
+        (exchange, call)
+        for exchange in asked
+        if (card := _card_of(exchange.request_json)) is not None
+        for call in ledger.calls_to("payments", "charge")
+        if _card_of(call.body) == card
+    ]
+    rates = [
+        (exchange, call)
+        for exchange in contract.exchanges_of("request-ids-rated")
+        for call in ledger.calls_to("rates")
+        if _currency_of(exchange) in call.path.split("/")
+    ]
+    for what, pairs in (("charges", charges), ("calls for rates", rates)):
+        bare = [
+            call
+            for exchange, call in pairs
+            if exchange.started_s <= call.started_s <= exchange.ended_s
+            and call.headers.get("x-request-id") != _id_of(exchange)
+        ]
+        judge.equal(
+            f"{what} made while answering, without the id", len(bare), 0,
+            source="contract: sent with the calls made while answering",
+        )  # fmt: skip
+        if bare:
+            judge.evidence(
+                "\n".join(f"{call.method} {call.path} {call.headers}" for call in bare[:3]), name=what
+            )
+
+
+def _card_of(body: JsonValue) -> JsonValue:
+    return body.get("card_token") if isinstance(body, dict) else None
+
+
+def _currency_of(exchange: Exchange) -> str:
+    sent = exchange.request_json
+    found = sent.get("currency") if isinstance(sent, dict) else exchange.path.rpartition("currency=")[2]
+    return str(found)
 
 
 def _id_of(exchange: Exchange) -> str:

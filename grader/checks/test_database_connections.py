@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from devstack.artifacts import Artifact
+from grader.answers import PLACED
 from grader.checks.limits import READ_BESIDE_PARKED_ORDERS_S
 from grader.checks.reading import slowest
+from grader.checks.values import member, members
 from grader.judge import Judge, check
 
 NEW_SESSIONS = 40
@@ -115,11 +117,35 @@ def _rows(economy: Artifact, name: str) -> int:
     id="statements-per-order-line",
     category="database-connections",
     level="mid",
-    title="To come",
-    failure_title="To come",
-    why="To come.",
-    remediation="To come.",
-    question="To come?",
+    title="A longer order costs no more statements",
+    failure_title="An order runs statements per line",
+    why="A look-up, a lock and an INSERT for each line make an order of four lines take four times the round trips, all of them "
+    "inside the transaction that holds the seats.",
+    remediation="Read the events with `= ANY(…)`, take the seats of all lines with one UPDATE from a list of values (`unnest`, "
+    "`VALUES`), and insert the lines with one multi-row INSERT or a batch of the driver.",
+    question="An ORM flushes each line by itself. How do you notice, and what are two ways to send them together?",
 )
 def test_statements_per_order_line(economy: Artifact, judge: Judge) -> None:
-    judge.not_applicable("not built yet")
+    sizes = {1: economy.exchanges_of("lines-1"), 4: economy.exchanges_of("lines-4")}
+    for size, orders in sizes.items():
+        refused = [order for order in orders if order.status not in PLACED]
+        judge.equal(f"orders of {size} refused", len(refused), 0, source="contract: 1…4 lines")
+        judge.evidence(*refused[:1])
+    cheapest = {size: _cheapest(economy, size) for size in sizes}
+    # What runs in the background only ever adds, so the cheapest order of each size has cost nothing else.
+    slopes = [(many - one) / 3 for one, many in zip(cheapest[1], cheapest[4], strict=True)]
+    judge.at_most(
+        "more statements per further line", max(0.0, min(slopes)), STATEMENTS_PER_ROW,
+        source="contract: the same number of statements for 1 and for 4 lines",
+    )  # fmt: skip
+    judge.summary(
+        f"an order of 1 line took {cheapest[1][0]} statements in {cheapest[1][1]} round trips, "
+        f"one of 4 took {cheapest[4][0]} in {cheapest[4][1]}"
+    )
+
+
+def _cheapest(economy: Artifact, size: int) -> tuple[int, int]:
+    """Fewest statements and fewest round trips of an order of so many lines; statements in one batch share a trip."""
+    costs = member(economy.fact("order-costs"), str(size))
+    pairs = [(int(str(cost[0])), int(str(cost[1]))) for cost in members(costs) if isinstance(cost, list)]
+    return min(statements for statements, _ in pairs), min(trips for _, trips in pairs)

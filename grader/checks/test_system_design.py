@@ -97,7 +97,20 @@ def test_idempotent_replay(two_processes: Artifact, judge: Judge) -> None:
         bought.status not in PLACED or (again.status in PLACED and order_id_of(again) == order_id_of(bought)),
         again.describe(), source="contract: a replay of the same key and body is the same order",
     )  # fmt: skip
+    for status in (404, 413, 422):
+        _judge_key_of_a_refusal(judge, two_processes, status)
     judge.evidence(*answers, *others, bought, again)
+
+
+def _judge_key_of_a_refusal(judge: Judge, artifact: Artifact, status: int) -> None:
+    """Whether the order that was meant gets through; what was not refused this way is other checks' business."""
+    refused, meant = artifact.exchange(f"refused-{status}"), artifact.exchange(f"meant-{status}")
+    if not judge.true(
+        f"a key that got {status} is free", refused.status not in (status, None) or meant.status in PLACED,
+        f"{refused.status or refused.error}, then the right order: {meant.describe()}",
+        source="contract: 404, 413 and 422 do not bind a key",
+    ):  # fmt: skip
+        judge.evidence(meant)
 
 
 @check(

@@ -20,6 +20,9 @@ CONFIRMED_ORDERS = 10
 DISTINCT_PATHS = 300
 """Of each kind: event ids and paths that do not exist. A raw-path label makes at least twice as many series."""
 
+LONGEST_KEY = "key of 255 characters: " + "".join(chr(33 + number % 94) for number in range(232))
+"""Contract: 1–255 printable ASCII characters, of which these are all."""
+
 SAME_EVENT_TWICE = (1, 2)
 SHOWN_WITHIN_S = 2.5
 """Contract: availability of an event is at most 2 s old."""
@@ -29,13 +32,17 @@ REQUEST_IDS_AT_ONCE = 8
 """Orders, and as many reads: enough that a request is in flight while the next one's id is set."""
 
 
+RATED = ("SEK", "CZK")
+"""Currencies that nothing else in the scenario asks for."""
+
+
 @dataclass(frozen=True)
 class Case:
-    """One invalid order: what is wrong, the body, and whether the idempotency key is sent."""
+    """One invalid order: what is wrong, the body, and the idempotency key (``None``: a fresh one, "": none)."""
 
     name: str
     body: JsonValue
-    with_key: bool = True
+    key: str | None = None
 
 
 async def drive(stage: Stage) -> None:
@@ -109,7 +116,10 @@ def invalid_orders(event_id: int, email: str, token: str) -> list[Case]:
         Case("e-mail without a dot in its domain", body(buyer_email="somebody@example")),
         Case("NUL in the e-mail", body(buyer_email="a\x00b@example.com")),
         Case("a list instead of an object", []),
-        Case("no Idempotency-Key", body(), with_key=False),
+        Case("no Idempotency-Key", body(), key=""),
+        Case("a key of 256 characters", body(), key=LONGEST_KEY + "x"),
+        Case("a key beyond ASCII", body(), key="bestellung-für-zwei"),
+        Case("a key with a tab", body(), key="order\tfor two"),
     ]
 
 
@@ -117,7 +127,8 @@ async def _send_invalid_orders(stage: Stage, event_id: int) -> None:
     token = f"tok_invalid_{stage.random.getrandbits(32):08x}"
     stage.fact("invalid-token", token)
     for case in invalid_orders(event_id, stage.world.live.buyer(900), token):
-        headers = {"Idempotency-Key": stage.key()} if case.with_key else {}
+        key = stage.key() if case.key is None else case.key
+        headers = {"Idempotency-Key": key} if key else {}
         answer = await stage.send(
             f"invalid: {case.name}", "POST", "/orders", json_body=case.body, headers=headers
         )
@@ -128,6 +139,7 @@ async def _send_invalid_orders(stage: Stage, event_id: int) -> None:
         "not-json", "POST", "/orders", content=b'{"buyer_email": ',
         headers={"Idempotency-Key": stage.key(), "Content-Type": "application/json"},
     )  # fmt: skip
+    await stage.order("longest-key", [(event_id, 1)], key=LONGEST_KEY)
     for limit in ("0", "-1", "101", "1000000", "ten"):
         answer = await stage.get("limits", f"/events?limit={limit}")
         if answer.error == "timeout":
@@ -165,6 +177,7 @@ async def _send_request_ids(stage: Stage, event_id: int) -> None:
         if answer.error == "timeout":
             break
     await _send_request_ids_at_once(stage, event_id)
+    await _send_request_ids_for_rates(stage, event_id)
     await stage.get(
         "request-id-malformed", f"/events/{event_id}", headers={"X-Request-ID": "not ok; a b" + "x" * 200}
     )
@@ -185,6 +198,16 @@ async def _send_request_ids_at_once(stage: Stage, event_id: int) -> None:
         for _ in range(REQUEST_IDS_AT_ONCE)
     ]
     await asyncio.gather(*orders, *reads)
+
+
+async def _send_request_ids_for_rates(stage: Stage, event_id: int) -> None:
+    """An order and a page, each in a currency for which no rate is known yet."""
+    for number, currency in enumerate(RATED):
+        headers = {"X-Request-ID": _request_id(stage)}
+        if number % 2:
+            await stage.get("request-ids-rated", f"/events/{event_id}?currency={currency}", headers=headers)
+        else:
+            await stage.order("request-ids-rated", [(event_id, 1)], currency=currency, headers=headers)
 
 
 def _request_id(stage: Stage) -> str:
@@ -236,4 +259,4 @@ async def _spread_labels(stage: Stage) -> None:
     stage.record.exchanges.pop("_warm", None)
 
 
-SCENARIO = Scenario(name="contract", drive=drive, budget_s=75)
+SCENARIO = Scenario(name="contract", drive=drive, budget_s=85)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from pydantic import JsonValue
+
 from devstack.artifacts import Exchange
 from devstack.errors import StoppedAnswering
 from grader.scenarios.stage import Scenario, Stage
@@ -16,6 +18,10 @@ REPEATS = 3
 SMALL_PAGE, LARGE_PAGE = 5, 50
 CACHES_EXPIRE_S = 5.5
 """Contract: a list's availability is at most 5 s old. What the reads before left in a cache is over then."""
+
+ORDER_SIZES, ORDER_REPEATS = (1, 4), 5
+FOLLOWS_WITHIN_S, BETWEEN_ORDERS_S = 0.6, 0.15
+"""An order's mail and the note that it is sent; where mails are sent by a slow poll, they come on top of another."""
 
 MAILS_WITHIN_S = 8.0
 WARM_UP_READS = 20
@@ -41,6 +47,7 @@ async def drive(stage: Stage) -> None:
             await stage.get(f"page-{size}", f"/events?limit={size}")
         await stage.counters(f"after-page-{size}")
     await _orders(stage)
+    await _order_lines(stage)
     for name in ("reads", "_warm"):
         _forget_payloads(stage, name)
 
@@ -58,13 +65,36 @@ async def _orders(stage: Stage) -> None:
     await stage.ledger("after-orders")
 
 
-async def _mails(stage: Stage, count: int) -> None:
-    """Give the mails of the orders time to leave, so that their connections are counted too."""
-    until_s = stage.now() + MAILS_WITHIN_S
+async def _order_lines(stage: Stage) -> None:
+    """Orders of one line and of several in turn, each with the counters around it and what follows from it."""
+    events = stage.world.live.open_events(minimum_seats=300)
+    costs: dict[int, list[JsonValue]] = {size: [] for size in ORDER_SIZES}
+    mails = len((await stage.world.faults.ledger()).messages)
+    for number in range(1 + ORDER_REPEATS):
+        for size in ORDER_SIZES:
+            before = await stage.world.faults.counters()
+            answer = await stage.order(
+                f"lines-{size}", [(event.id, 1) for event in events[number : number + size]]
+            )
+            _must_answer(answer)
+            mails += 1
+            await _mails(stage, mails, within_s=FOLLOWS_WITHIN_S, every_s=0.05)
+            await asyncio.sleep(BETWEEN_ORDERS_S)
+            after = await stage.world.faults.counters()
+            if number > 0:  # the first of each size may prepare statements
+                costs[size].append(
+                    [after.statements - before.statements, after.round_trips - before.round_trips]
+                )
+    stage.fact("order-costs", {str(size): found for size, found in costs.items()})
+
+
+async def _mails(stage: Stage, count: int, *, within_s: float = MAILS_WITHIN_S, every_s: float = 0.5) -> None:
+    """Give the mails of the orders time to leave, so that what they cost is counted too."""
+    until_s = stage.now() + within_s
     while stage.now() < until_s:
         if len((await stage.world.faults.ledger()).messages) >= count:
             return
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(every_s)
 
 
 def _must_answer(answer: Exchange) -> None:
@@ -81,4 +111,4 @@ def _forget_payloads(stage: Stage, name: str) -> None:
     ]
 
 
-SCENARIO = Scenario(name="economy", drive=drive, budget_s=60)
+SCENARIO = Scenario(name="economy", drive=drive, budget_s=70)

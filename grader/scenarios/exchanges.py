@@ -40,7 +40,9 @@ async def exchange_with(
     error: str | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            async with client.stream(method, path, content=body, headers=sent) as answer:
+            # Latin-1 is what the bytes of a header mean, and the only way to send those that are not ASCII.
+            raw_headers = {name.encode(): value.encode("latin-1") for name, value in sent.items()}
+            async with client.stream(method, path, content=body, headers=raw_headers) as answer:
                 async for chunk in answer.aiter_bytes():
                     raw += chunk
                     if len(raw) > BODY_CAP_BYTES:

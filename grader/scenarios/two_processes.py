@@ -39,6 +39,8 @@ DUPLICATE_PAYMENT_S = 1.0
 STOP_TIMEOUT_S = 24.0
 WAITLIST_EMAILS = 40
 WAITLIST_TWINS = 10
+TOO_LARGE = 1_500_000
+"""Contract: a body over 1 MB is refused."""
 
 
 async def drive(stage: Stage) -> None:
@@ -245,12 +247,30 @@ async def _replays(stage: Stage, event_id: int) -> None:
     )
     for change in changes:
         await send_order(stage, "other-body", Order({**order.body, **change}, order.key))
+    await _keys_of_refusals(stage, event_id)
     stage.service.terminate()
     if not await stage.service.wait_gone(STOP_TIMEOUT_S):
         await stage.service.close()
     await stage.start()
     answers.append(await send_order(stage, "replay-after-restart", order))
     await stage.settle("replays-settled", [answer for answer in answers if order_id_of(answer)], within_s=15)
+
+
+async def _keys_of_refusals(stage: Stage, event_id: int) -> None:
+    """Under three keys first a request that is refused, then the order that was meant."""
+    nowhere: JsonValue = [{"event_id": 999_999_999, "quantity": 1}]
+    nothing: JsonValue = [{"event_id": event_id, "quantity": 0}]
+    for status, change in (
+        (404, {"items": nowhere}),
+        (413, {"note": "x" * TOO_LARGE}),
+        (422, {"items": nothing}),
+    ):
+        order = new_order(stage, event_id)
+        # As bytes: a megabyte of nothing is not worth a place in the record.
+        body = json.dumps({**order.body, **change}).encode()
+        headers = {"Idempotency-Key": order.key, "Content-Type": "application/json"}
+        await stage.send(f"refused-{status}", "POST", "/orders", content=body, headers=headers, fresh=True)
+        await send_order(stage, f"meant-{status}", order)
 
 
 async def _same_json_other_text(stage: Stage, order: Order) -> Exchange:

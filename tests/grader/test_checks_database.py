@@ -129,6 +129,43 @@ def test_a_query_per_row_is_seen(economy: Artifact, spoil: Spoil, seen: set[str]
     assert (outcome.verdict, failures(outcome)) == (Verdict.FAILED, seen)
 
 
+# -- lines of an order ----------------------------------------------------------------------------------------
+
+
+def orders_costing(one: list[list[int]], four: list[list[int]]) -> Artifact:
+    return Artifact(
+        scenario="economy",
+        exchanges={"lines-1": (placed("lines-1", 1),) * 6, "lines-4": (placed("lines-4", 2),) * 6},
+        facts={"order-costs": {"1": one, "4": four}},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "artifact",
+    [
+        orders_costing([[9, 9], [8, 8], [8, 8]], [[8, 8], [11, 10], [8, 8]]),
+        orders_costing(
+            [[8, 8]], [[11, 8]]
+        ),  # a batch: a statement per line, and one round trip for all of them
+        orders_costing([[8, 8]], [[8, 11]]),
+        orders_costing([[8, 8]], [[6, 6]]),
+    ],
+)
+def test_an_order_in_so_many_statements_whatever_its_lines_passes(artifact: Artifact) -> None:
+    assert outcome_of(checks.test_statements_per_order_line, artifact).verdict is Verdict.PASSED
+
+
+@pytest.mark.parametrize("four", [[[11, 11], [12, 12]], [[9, 9]], [[20, 20]]])
+def test_a_statement_per_line_is_seen(four: list[list[int]]) -> None:
+    outcome = outcome_of(checks.test_statements_per_order_line, orders_costing([[8, 8], [9, 9]], four))
+    assert failures(outcome) == {"more statements per further line"}
+
+
+def test_orders_that_are_refused_cost_nothing_and_pass_nothing() -> None:
+    refused = with_exchanges(orders_costing([[1, 1]], [[1, 1]]), lines_4=[placed("lines-4", 2, status=422)])
+    assert failures(outcome_of(checks.test_statements_per_order_line, refused)) == {"orders of 4 refused"}
+
+
 def test_the_report_tells_what_the_pages_took(economy: Artifact) -> None:
     outcome = outcome_of(checks.test_statements_per_list_row, query_per_row(economy))
     assert outcome.judgement is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from shop_records import Spoil, failures, ledger, outcome_of, read, reading, with_exchanges, with_facts
@@ -130,6 +131,27 @@ TURNS = [asked("turn", n, method="POST" if n % 5 == 4 else "GET") for n in range
 AT_ONCE = [asked("once", n + 40, method="POST" if n % 4 == 3 else "GET") for n in range(16)]
 ORDERS = [one for one in (*TURNS, *AT_ONCE) if one.method == "POST"]
 LOG = [line(one) for one in (*TURNS, *AT_ONCE)]
+RATED = (
+    asked("rated", 60, method="POST").model_copy(
+        update={"request_json": {"card_token": "tok_rated", "currency": "SEK"}}
+    ),
+    asked("rated", 61).model_copy(update={"path": "/events/1?currency=CZK"}),
+)
+
+
+def call(upstream: Any, path: str, request_id: str = "", *, at_s: float = 1.05) -> UpstreamCall:
+    """A charge of the first rated request, or a call for a rate."""
+    operation = "charge" if upstream == "payments" else "rate"
+    return UpstreamCall(
+        upstream=upstream, operation=operation, connection=1, started_s=at_s, method="GET", path=path,
+        headers={"x-request-id": request_id} if request_id else {}, body={"card_token": "tok_rated"},
+    )  # fmt: skip
+
+
+SENT_ON = [
+    call("payments", "/charges", "rated-60"), call("rates", "/rates/EUR/SEK", "rated-60"),
+    call("rates", "/rates/EUR/CZK", "rated-61"),
+]  # fmt: skip
 
 
 def record(
@@ -142,6 +164,7 @@ def record(
         exchanges={
             "request-ids": tuple(turns),
             "request-ids-at-once": tuple(AT_ONCE),
+            "request-ids-rated": RATED,
             "request-id-malformed": (read("m", "/events/1").model_copy(update={"headers": {"x-request-id": malformed}}),),
             "request-id-absent": (read("a", "/events/1").model_copy(update={"headers": {"x-request-id": absent}}),),
         },
@@ -154,6 +177,12 @@ def test_an_id_that_is_kept_everywhere_passes() -> None:
     assert outcome_of(checks.test_request_id, with_facts(record())).verdict is Verdict.PASSED
 
 
+def test_calls_that_carry_the_id_or_come_after_the_answer_pass() -> None:
+    later = [call("payments", "/charges", at_s=1.5), call("rates", "/rates/EUR/SEK", at_s=0.5)]
+    for calls in (SENT_ON, later):
+        assert outcome_of(checks.test_request_id, record(calls=[*AT_RISK, *calls])).verdict is Verdict.PASSED
+
+
 NOT_ECHOED = record(
     turns=[asked("turn", n, method="POST" if n % 5 == 4 else "GET", echoed="") for n in range(20)]
 )
@@ -161,6 +190,11 @@ NOT_LOGGED = record(log=[])
 NOT_SENT_ON = record(calls=[])
 OF_ANOTHER_IN_THE_LOG = record(log=[*LOG, line(AT_ONCE[0], "once-41")])
 OF_ANOTHER_AT_RISK = record(calls=[*(assessment(one) for one in ORDERS), assessment(ORDERS[-1], "once-40")])
+AT_RISK = [assessment(one) for one in ORDERS]
+BARE_CHARGE = record(calls=[*AT_RISK, call("payments", "/charges")])
+BARE_RATES = record(
+    calls=[*AT_RISK, call("rates", "/rates/EUR/CZK"), call("rates", "/rates/EUR/SEK", "rated-61")]
+)
 TAKEN_AS_IT_IS = record(malformed="not ok; a b")
 NONE_MADE = record(absent="")
 
@@ -173,6 +207,8 @@ NONE_MADE = record(absent="")
         (NOT_SENT_ON, {"ids of orders seen by risk"}),
         (OF_ANOTHER_IN_THE_LOG, {"log lines and calls with another's id"}),
         (OF_ANOTHER_AT_RISK, {"log lines and calls with another's id"}),
+        (BARE_CHARGE, {"charges made while answering, without the id"}),
+        (BARE_RATES, {"calls for rates made while answering, without the id"}),
         (TAKEN_AS_IT_IS, {"a malformed id is replaced"}),
         (NONE_MADE, {"an id is made when none is sent"}),
     ],

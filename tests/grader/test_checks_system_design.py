@@ -61,6 +61,13 @@ def two_processes() -> Artifact:
             "replays-settled": (reading(20),),
             "other-body": (placed("other-body", 20, status=422, quantity=3),),
             "last-seats": (placed("last-seats", 40), placed("last-seats", 40, status=200)),
+            **{
+                f"{name}-{status}": (
+                    placed(f"{name}-{status}", 50 + status, status=status if name == "refused" else 201),
+                )
+                for name in ("refused", "meant")
+                for status in (404, 413, 422)
+            },
             "duplicates": (placed("duplicates", 30), *[placed("duplicates", 30, status=409)] * 19),
             "duplicates-after": (placed("duplicates-after", 30, status=200),),
             "duplicates-settled": (reading(30),),
@@ -148,6 +155,19 @@ def test_sold_out_for_who_bought_the_last_seats_fails(two_processes: Artifact) -
     )
     found = failures(outcome_of(checks.test_idempotent_replay, forgetful))
     assert found == {"who bought the last seats and asks again gets the same order"}
+
+
+@pytest.mark.parametrize("status", [404, 413, 422])
+def test_a_key_that_a_refusal_binds_fails(two_processes: Artifact, status: int) -> None:
+    bound = with_exchanges(two_processes, **{f"meant-{status}": [placed("meant", 1, status=409)]})
+    assert failures(outcome_of(checks.test_idempotent_replay, bound)) == {f"a key that got {status} is free"}
+    closed = with_exchanges(
+        bound, **{f"refused-{status}": [placed("refused", 1, status=None, error="reset")]}
+    )
+    assert failures(outcome_of(checks.test_idempotent_replay, closed)) == {f"a key that got {status} is free"}
+    # What was not refused like this at all may have been an order.
+    accepted = with_exchanges(bound, **{f"refused-{status}": [placed("refused", 1, status=201)]})
+    assert failures(outcome_of(checks.test_idempotent_replay, accepted)) == set()
 
 
 def test_duplicates_charged_twice_fail_even_when_one_was_refunded(two_processes: Artifact) -> None:
