@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from devstack.artifacts import Artifact
 from devstack.errors import PostgresError, ServiceDied
 from devstack.postgres import Cluster
+from devstack.seed import LiveData
 from devstack.world import World, WorldSettings
 from grader.driving import LOG_TAIL_CHARACTERS, drive
 from grader.scenarios.stage import Scenario, Stage
@@ -210,3 +213,41 @@ async def test_a_tear_down_that_fails_does_not_swallow_the_interruption(
 
     monkeypatch.setattr(Cluster, "drop", fails)
     await interrupted(world_settings(), tmp_path / "1")
+
+
+async def test_a_scenario_that_brings_data_has_a_template_of_its_own_that_goes_with_it(
+    world_settings: Settings, cluster: Cluster, tmp_path: Path
+) -> None:
+    before = await databases(cluster)
+    settings = world_settings()
+
+    def one_event(live: LiveData, now: dt.datetime) -> LiveData:
+        assert now.tzinfo is not None
+        return replace(live, events=live.events[:1])
+
+    async def count(stage: Stage) -> None:
+        await stage.start()
+        name = stage.world.database.name
+        [(events,)] = await cluster.fetch(
+            "SELECT count(*) FROM events WHERE starts_at > now()", database=name
+        )
+        stage.fact("events", events)
+        stage.fact("known", len(stage.world.live.events))
+
+    scenario = Scenario(name="sample", drive=count, budget_s=20, data=one_event)
+    artifact = await drive(scenario, settings, tmp_path / "1", attempt=1)
+    assert (artifact.outcome.kind, artifact.fact("events"), artifact.fact("known")) == ("completed", 1, 1)
+    assert await databases(cluster) == before
+
+
+async def test_migrations_that_fail_on_a_scenarios_own_data_block_it(
+    world_settings: Settings, cluster: Cluster, tmp_path: Path
+) -> None:
+    before = await databases(cluster)
+    settings = world_settings()
+    (settings.submission.source / "migrations" / "0002_wrong.sql").write_text("SELECT nothing;")
+    scenario = Scenario(name="sample", drive=one_read, budget_s=20, data=lambda live, now: live)
+    artifact = await drive(scenario, settings, tmp_path / "1", attempt=1)
+    assert artifact.outcome.kind == "blocked"
+    assert "0002_wrong.sql" in artifact.outcome.reason
+    assert await databases(cluster) == before
