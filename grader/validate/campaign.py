@@ -12,7 +12,7 @@ from devstack.artifacts import Artifact
 from grader.scenarios.stage import Scenario
 from grader.validate.findings import Finding, findings_of
 from grader.validate.judging import Records
-from grader.validate.rows import TROUBLE, EvidenceFile, Row, Seen, by_unit
+from grader.validate.rows import EvidenceFile, Row, Seen, by_unit
 from grader.validate.schedule import Durations, Phase, drive_phase, phases_of
 from grader.validate.units import ArtifactCache, Digests, Driven, Hardware, Question, Unit, read_driven
 
@@ -21,6 +21,12 @@ ATTEMPTS = 2
 
 OBSERVATIONS = 3
 """Of what was unexpected: the median of so many decides."""
+
+MAXIMUM_ATTEMPTS = 5
+"""Of one unit, whatever becomes of them."""
+
+ROUNDS = 2
+"""What was disturbed at first may turn out unexpected."""
 
 
 class Driver(Protocol):
@@ -261,38 +267,35 @@ class Campaign:
     # -- what is unexpected --------------------------------------------------------------------------------
 
     async def _repeat_what_is_unexpected(self) -> int:
-        """Drive each unit behind an unexpected finding again, alone; the number of these drives."""
+        """Drive each unit behind an unexpected or disturbed finding again, alone; the number of these drives."""
         before = self._driven
-        units = self._behind([finding for finding in self._findings() if finding.unexpected])
-        if not units:
-            return 0
-        rows = by_unit(self._rows)
-        drives = tuple(unit for unit in units for _ in range(OBSERVATIONS - _observations(rows[unit])))
-        self._ahead = [Phase("repeating what is unexpected, alone", drives, 1)]
-        self._view.phase(self._ahead[0].title, len(drives), self._durations.remaining_s(self._ahead))
-        for unit in units:
-            for _ in range(OBSERVATIONS + 1):  # one of them may be troubled
-                if _observations(by_unit(self._rows)[unit]) >= OBSERVATIONS:
-                    break
+        for _ in range(ROUNDS):
+            times = self._repeats()
+            if not times:
+                break
+            drives = tuple(unit for unit, wanted in times.items() for _ in range(wanted))
+            self._ahead = [Phase("repeating what is unexpected, alone", drives, 1)]
+            self._view.phase(self._ahead[0].title, len(drives), self._durations.remaining_s(self._ahead))
+            for unit in drives:
                 await self._drive_once(unit, 1)
         return self._driven - before
 
-    def _behind(self, findings: Iterable[Finding]) -> tuple[Unit, ...]:
-        wanted = {
-            (finding.subject, scenario)
-            for finding in findings
-            for scenario in self._question.metas[finding.check].requires
-        }
+    def _repeats(self) -> dict[Unit, int]:
+        """How often each unit is to be driven once more, by what is still missing of its findings."""
+        wanted: dict[tuple[str, str], int] = {}
+        for finding in self._findings():
+            missing = OBSERVATIONS - finding.observations if finding.unexpected else 0
+            if finding.undecided and finding.excused:
+                missing = ATTEMPTS - 1
+            for scenario in self._question.metas[finding.check].requires:
+                place = (finding.subject, scenario)
+                wanted[place] = max(wanted.get(place, 0), missing)
         rows = by_unit(self._rows)
-        return tuple(
-            unit
+        times = {
+            unit: min(wanted.get((unit.subject, unit.scenario), 0), MAXIMUM_ATTEMPTS - len(rows[unit]))
             for unit in self._units
-            if (unit.subject, unit.scenario) in wanted and _observations(rows[unit]) < OBSERVATIONS
-        )
-
-
-def _observations(rows: Sequence[Row]) -> int:
-    return sum(row.outcome != TROUBLE for row in rows)
+        }
+        return {unit: count for unit, count in times.items() if count > 0}
 
 
 def _undecided(rows: Sequence[Row]) -> bool:

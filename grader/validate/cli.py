@@ -187,7 +187,7 @@ def tell(console: Console, chosen: Sequence[Subject], outcome: Outcome) -> None:
     """A line per subject, a line per finding that is not as expected, and what was driven."""
     for subject in chosen:
         mine = [finding for finding in outcome.findings if finding.subject == subject.name]
-        bad = [finding for finding in mine if finding.unexpected or _decides(finding)]
+        bad = [finding for finding in mine if finding.unexpected or finding.undecided]
         mark = "NOT " if bad else "ok  " if mine else "—   "
         console.print(f"{mark}{subject.name}", markup=False, soft_wrap=True)
         for finding in bad:
@@ -204,14 +204,9 @@ def exit_code(outcome: Outcome) -> ExitCode:
     """Below if anything was missed or a false alarm, undecided if something could not be told, else graded."""
     if any(finding.unexpected for finding in outcome.findings):
         return ExitCode.BELOW
-    if outcome.missing or any(_decides(finding) for finding in outcome.findings):
+    if outcome.missing or any(finding.undecided for finding in outcome.findings):
         return ExitCode.UNDECIDED
     return ExitCode.GRADED
-
-
-def _decides(finding: Finding) -> bool:
-    """Whether a verdict is missing where one was expected."""
-    return finding.result == "errored" and finding.expected != "either"
 
 
 def _kind_of(finding: Finding) -> str:

@@ -70,7 +70,7 @@ def confusion(
             clean=sum(one.expected == "holds" and one.result == "holds" for one in mine),
             false_alarms=sum(one.false_alarm for one in mine),
             explained=sum(one.explained for one in mine),
-            errored=sum(one.result == "errored" and one.expected != "either" for one in mine),
+            errored=sum(one.undecided for one in mine),
             reused=len((driven & variants) - {one.subject for one in mine}),
         )
         for check, mine in of_check.items()

@@ -16,7 +16,10 @@ Result = Literal["falls", "holds", "absent", "errored"]
 
 
 class Finding(Frozen):
-    """One check on one subject with one seed. ``observations``: attempts that had a verdict; their median decides."""
+    """One check on one subject with one seed. ``observations``: attempts that had a verdict; their median decides.
+
+    ``excused``: undecided, because something outside the submission disturbed it.
+    """
 
     subject: Identifier
     kind: Kind
@@ -26,6 +29,12 @@ class Finding(Frozen):
     result: Result
     observations: int
     told: str = ""
+    excused: bool = False
+
+    @property
+    def undecided(self) -> bool:
+        """A verdict is missing where one was expected."""
+        return self.result == "errored" and self.expected != "either"
 
     @property
     def missed(self) -> bool:
@@ -94,6 +103,7 @@ def _of_subject(
             result=result,
             observations=sum(one.verdict is not Verdict.ERRORED for one in seen),
             told=told,
+            excused=result == "errored" and any(one.excused for one in seen),
         )
 
 

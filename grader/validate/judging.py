@@ -59,7 +59,12 @@ def _seen(outcome: CheckOutcome) -> Seen:
     if outcome.verdict is not Verdict.PASSED:
         summary = outcome.judgement.summary if outcome.judgement else ""
         told = outcome.error or outcome.blocked_by or outcome.not_applicable or summary
-    return Seen(verdict=outcome.verdict, score=outcome.score, told=one_line(told, TOLD_CHARACTERS))
+    return Seen(
+        verdict=outcome.verdict,
+        score=outcome.score,
+        told=one_line(told, TOLD_CHARACTERS),
+        excused=outcome.verdict is Verdict.ERRORED and bool(outcome.again),
+    )
 
 
 def _artifact_at(path: Path) -> Artifact | None:

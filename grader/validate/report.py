@@ -11,7 +11,7 @@ from grader.rubric import Rubric
 from grader.validate.bounds import CONFIDENCE, clopper_pearson
 from grader.validate.confusion import Counts, confusion, settled, total
 from grader.validate.findings import Finding, findings
-from grader.validate.rows import Row
+from grader.validate.rows import Row, before_repetition
 from grader.validate.subjects import Subject
 from grader.validate.units import Digests
 
@@ -28,8 +28,9 @@ is not counted.
 .venv/bin/grader validate --mutants --pairs --repairs --baselines --exhaustive --report docs/validation.md
 ```
 
-drives what has no valid line yet, and repeats alone, twice, whatever is not as expected; the median decides.
-`--no-drive` writes this page from what there is.
+drives what has no valid line yet, and repeats alone, twice, whatever is not as expected; the median decides. What was
+as expected is not repeated, which favours the grader: how much there was to repeat is told below. `--no-drive` writes
+this page from what there is.
 """
 
 HOW_TO_READ = f"""\
@@ -52,13 +53,14 @@ def render(
     """The page. ``rows`` are the valid ones."""
     notes = frozenset(name for name in rubric.check_ids if rubric.check(name).tag == "note")
     found = settled(findings(subjects, metas, rows, notes))
+    first = settled(findings(subjects, metas, before_repetition(rows), notes))
     order = {name: place for place, name in enumerate(rubric.check_ids)}
     checks = sorted(metas, key=lambda name: order.get(name, len(order)))
     counts = confusion(checks, subjects, found)
     parts = [
         HEAD,
         "\n".join(_circumstances(rows, digests)),
-        "## In one line\n\n" + _summary(found, total(counts.values())),
+        "## In one line\n\n" + _summary(found, first, total(counts.values())),
         "## By check\n\n" + HOW_TO_READ + "\n" + "\n".join(_table(counts)),
         "## Not as expected\n\n" + "\n".join(_unexpected(found)),
         "## By subject\n\n" + "\n".join(_matrix(subjects, found, rows, digests)),
@@ -82,14 +84,16 @@ def _circumstances(rows: Sequence[Row], digests: Digests) -> Iterator[str]:
     yield f"| judging code | `{_digest(digests.checks)}` |"
 
 
-def _summary(found: Sequence[Finding], counts: Counts) -> str:
+def _summary(found: Sequence[Finding], first: Sequence[Finding], counts: Counts) -> str:
+    unrepeated = sum(finding.unexpected for finding in first)
     subjects = len({finding.subject for finding in found})
     return (
         f"{subjects} subjects. Of {counts.must_fall} times that a check had to fall, {counts.seen} were seen "
         f"and {counts.missed} missed{_share(counts.missed, counts.must_fall)}. Of {counts.must_hold} times that one "
         f"had to hold, {counts.clean} were clean and {counts.false_alarms} false alarms"
         f"{_share(counts.false_alarms, counts.must_hold)}. {counts.explained} falls are explained, "
-        f"{counts.errored} verdicts undecided{_share(counts.errored, counts.decidable)}."
+        f"{counts.errored} verdicts undecided{_share(counts.errored, counts.decidable)}. Before anything was repeated, "
+        f"{unrepeated} verdicts were not as expected."
     )
 
 
@@ -127,9 +131,7 @@ def _percent(share: float) -> str:
 
 
 def _unexpected(found: Sequence[Finding]) -> Iterator[str]:
-    listed = [
-        one for one in found if one.unexpected or (one.result == "errored" and one.expected != "either")
-    ]
+    listed = [one for one in found if one.unexpected or one.undecided]
     if not listed:
         yield "Nothing."
     for one in listed:

@@ -26,11 +26,12 @@ TROUBLE, BLOCKED = "trouble", "blocked"
 
 
 class Seen(Frozen):
-    """What one check came to on one attempt. ``told``: why, unless it passed."""
+    """What one check came to on one attempt. ``told``: why, unless it passed. ``excused``: something disturbed it."""
 
     verdict: Verdict
     score: Fraction | None = None
     told: str = ""
+    excused: bool = False
 
 
 class Row(Frozen):
@@ -152,6 +153,17 @@ def by_unit(rows: Iterable[Row]) -> dict[Unit, list[Row]]:
     for attempts in found.values():
         attempts.sort(key=lambda row: row.attempt)
     return found
+
+
+def before_repetition(rows: Iterable[Row]) -> list[Row]:
+    """Of each unit the rows up to the first one that could be driven: what was there before anything was repeated."""
+    kept: list[Row] = []
+    for attempts in by_unit(rows).values():
+        for row in attempts:
+            kept.append(row)
+            if row.drivable:
+                break
+    return kept
 
 
 def _latest(rows: Sequence[Row]) -> list[Row]:

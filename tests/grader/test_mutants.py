@@ -43,7 +43,7 @@ def test_a_patch_that_does_not_fit_any_more_is_named(tmp_path: Path) -> None:
     folder = tmp_path / mutant.name
     folder.mkdir()
     (folder / "mutant.patch").write_text(_patch(mutant).replace("\n-", "\n-was never there: "))
-    with pytest.raises(UsageError, match=f"mutant {mutant.name} does not fit the solution any more"):
+    with pytest.raises(UsageError, match=f"mutant {mutant.name} does not fit any more"):
         materialise(mutant.model_copy(update={"folder": folder}), tmp_path / "tree")
 
 

@@ -140,6 +140,32 @@ async def test_a_miss_is_driven_twice_more_and_the_median_decides(
     assert [row.attempt for row in bench.evidence.read(digests("one")).rows] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("disturbed", "attempts", "result"),
+    [({1}, 2, "falls"), ({1, 2}, 3, "falls"), ({1, 2, 3, 4, 5}, 3, "errored")],
+)
+async def test_what_was_disturbed_is_driven_again_alone(
+    bench: Bench, disturbed: set[int], attempts: int, result: str
+) -> None:
+    def shaken(unit: Unit, attempt: int) -> Artifact:
+        artifact = as_expected(unit, attempt)
+        return artifact.model_copy(update={"facts": {**artifact.facts, "disturbed": attempt in disturbed}})
+
+    driver = FakeDriver(shaken)
+    ended = await bench.run(question(mutant("one", "of-calm")), driver)
+    assert len(driver.driven) == attempts
+    assert [(one.result, one.excused) for one in ended.findings] == [(result, result == "errored")]
+
+
+async def test_a_unit_that_is_disturbed_each_time_is_given_up(bench: Bench) -> None:
+    asked = question(mutant("one", "of-calm"))
+    disturbed = record("calm").model_copy(update={"facts": {"disturbed": True}})
+    for _ in range(4):
+        ended = await bench.run(asked, FakeDriver(lambda unit, attempt: disturbed))
+    assert ended.driven == 0
+    assert len(ended.rows) == 5
+
+
 async def test_a_false_alarm_is_repeated_and_only_its_scenarios(bench: Bench) -> None:
     def alarm(unit: Unit, attempt: int) -> Artifact:
         both = unit.scenario == "wait" and attempt == 1

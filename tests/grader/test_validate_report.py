@@ -195,6 +195,15 @@ def test_the_page_lists_misses_and_false_alarms_and_who_was_not_driven() -> None
     assert "Not driven yet: two." in text
 
 
+def test_the_page_tells_what_only_repetition_put_right() -> None:
+    once_missed = tuple(
+        row("one", attempt=attempt, fell=("of-calm",) if attempt > 1 else ()) for attempt in (1, 2, 3)
+    )
+    text = page(*once_missed)
+    assert "1 were seen and 0 missed" in text
+    assert "Before anything was repeated, 1 verdicts were not as expected." in text
+
+
 def test_what_a_submission_told_cannot_break_the_page() -> None:
     nasty = row("two", verdicts={"of-calm": Seen(verdict=Verdict.FAILED, score=0.0, told="a|b <script> `x`")})
     assert "a/b ‹script› 'x'" in page(nasty)

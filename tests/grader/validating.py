@@ -121,9 +121,12 @@ class FakeJudging:
         assert driven is not None
         fell = driven.artifact.facts.get("fell", [])
         assert isinstance(fell, list)
-        undecided = driven.artifact.outcome.kind == "trouble"
+        undecided = driven.artifact.outcome.kind == "trouble" or bool(driven.artifact.facts.get("disturbed"))
+        excused = Seen(
+            verdict=Verdict.ERRORED, told="trouble", excused=driven.artifact.outcome.kind != "trouble"
+        )
         return {
-            name: Seen(verdict=Verdict.ERRORED, told="trouble") if undecided else seen(fell=name in fell)
+            name: excused if undecided else seen(fell=name in fell)
             for name, one in METAS.items()
             if scenario in one.requires and set(one.requires) <= records.keys()
         }
