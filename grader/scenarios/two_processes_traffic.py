@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
+
+import httpx
 
 from devstack.artifacts import Exchange
 from grader.scenarios.clients import new_order, require_an_answer, send_order
@@ -23,6 +26,10 @@ HOPELESS_WAVE_S = 12.0
 COUNTED_REQUESTS = 60
 COUNTED_AT_ONCE = 6
 """Fresh connections, a few at a time: all processes get some of them."""
+
+COUNTED_PAUSE_S = 0.02
+HELD_CONNECTIONS = 12
+"""They stay open meanwhile: who holds them is seen, however short the requests are."""
 
 SECOND_PROCESS_PATIENCE_S = 7.0
 """The service is ready when its first process is: another may still be starting."""
@@ -52,13 +59,33 @@ async def drive(stage: Stage) -> None:
 async def _until_all_serve(stage: Stage, seen: ServingProcesses, events: Sequence[int]) -> None:
     """Read events until each process was seen with a connection; where one process accepts for all, a while."""
     until_s = stage.now() + SECOND_PROCESS_PATIENCE_S
+    held: list[asyncio.StreamWriter] = []
     sent = 0
-    while sent < COUNTED_REQUESTS or len(seen.connected) < stage.scenario.processes:
-        pages = [f"/events/{events[(sent + number) % len(events)]}" for number in range(COUNTED_AT_ONCE)]
-        await asyncio.gather(*(stage.get("counted-reads", page, fresh=True, timeout_s=5) for page in pages))
-        sent += len(pages)
-        if stage.now() > until_s:
-            return
+    try:
+        while sent < COUNTED_REQUESTS or len(seen.connected) < stage.scenario.processes:
+            if len(held) < HELD_CONNECTIONS:
+                held += await _connect(stage)
+            pages = [f"/events/{events[(sent + number) % len(events)]}" for number in range(COUNTED_AT_ONCE)]
+            await asyncio.gather(
+                *(stage.get("counted-reads", page, fresh=True, timeout_s=5) for page in pages)
+            )
+            sent += len(pages)
+            if stage.now() > until_s:
+                return
+            await asyncio.sleep(COUNTED_PAUSE_S)
+    finally:
+        for writer in held:
+            writer.close()
+
+
+async def _connect(stage: Stage) -> list[asyncio.StreamWriter]:
+    """A connection on which nothing is asked for, if there is one to be had."""
+    address = httpx.URL(stage.service.base_url)
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(1):
+            _, writer = await asyncio.open_connection(address.host, address.port)
+            return [writer]
+    return []
 
 
 async def _burst(stage: Stage, events: Sequence[int]) -> None:
