@@ -38,7 +38,7 @@ A check that *must fall* on a subject is **seen** or **missed**; one that *must 
 alarm**. Only checks of which every scenario was really driven on that subject are counted. A check whose scenario was
 not driven there would have to be taken over from the solution (*reused*), which proves nothing. *Explained* are falls
 with a stated cause (`[also]`, `[masked]`, notes): neither seen nor false. Bounds are Clopper–Pearson's, two-sided
-{CONFIDENCE:.0%}, each subject counted once, whatever the number of seeds; they take subjects for independent, which
+{100 * CONFIDENCE:.0f} %, each subject counted once, whatever the number of seeds; they take subjects for independent, which
 variants of one solution are only in part.
 """
 

@@ -1,13 +1,11 @@
-"""The whole line, for real: what the solution gets, and that a flaw put back into it is seen."""
+"""The whole line, for real: what the solution gets. That flaws put back into it are seen: test_validate_real.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from traces import Ended
 
 from devstack.paths import kit_root
 from grader.judging import regrade
@@ -31,15 +29,3 @@ async def test_the_solution_gets_everything_and_regrades_to_the_same_bytes(tmp_p
     written = (tmp_path / "run" / "scorecard.json").read_bytes()
     assert regrade(tmp_path / "run") == scorecard
     assert (tmp_path / "run" / "scorecard.json").read_bytes() == written
-
-
-def test_a_flaw_put_back_is_seen_and_nothing_else_falls(grader: Callable[..., Ended]) -> None:
-    ended = grader("validate", "liveness-asks-database")
-    assert ended.code == 0, ended.out
-    assert "ok  liveness-asks-database" in ended.out
-
-
-def test_an_unknown_mutant_is_a_usage_error_of_one_line(grader: Callable[..., Ended]) -> None:
-    ended = grader("validate", "nobody")
-    assert ended.code == 3
-    assert "there is no mutant 'nobody'" in ended.err
