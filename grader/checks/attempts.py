@@ -42,10 +42,10 @@ class Attempts:
 
     @property
     def background_gaps_s(self) -> list[float]:
-        """Seconds from attempt to attempt, for those that are beyond the first and after the answer."""
+        """Seconds from start to start, between attempts beyond the first that were made after the answer."""
         return [
             later.started_s - earlier.started_s
-            for earlier, later in pairwise(self.calls[CALL_ATTEMPTS - 1 :])
+            for earlier, later in pairwise(self.calls[CALL_ATTEMPTS:])
             if later.started_s >= self.exchange.ended_s
         ]
 
