@@ -26,8 +26,6 @@ from grader.cpu import TICK_S, Cpu, content
 NOT_WATCHED = "GRADER_NOT_WATCHED"
 """Environment variable: 1 turns watching off, for working on the kit where others work, too."""
 
-_NOT_WATCHED_UNLESS_SAID = "1"
-
 SAMPLE_S = 1.0
 SHORTEST_SAMPLE_S = 0.5
 """Kernel ticks are 10 ms long: shorter samples would be coarse."""
@@ -223,7 +221,7 @@ class Watch:
 
 def not_watched() -> bool:
     """Whether neither disturbances nor changes of the kit are to be noticed: the former then count against the submission."""
-    return os.environ.get(NOT_WATCHED, _NOT_WATCHED_UNLESS_SAID) == "1"
+    return os.environ.get(NOT_WATCHED) == "1"
 
 
 def _used_since(before: Mapping[Family, float], now: Mapping[Family, float]) -> dict[Group, float]:
