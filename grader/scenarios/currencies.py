@@ -125,6 +125,8 @@ def _rounded_per_ticket(events: Sequence[LiveEvent], quote: Decimal) -> LiveEven
 
 async def _crowd(stage: Stage, events: Sequence[LiveEvent], currency: str) -> None:
     """Reads and orders in one instant while nothing is known of the currency, then one after the other."""
+    for name in ("trickle-reads", "trickle-orders"):
+        stage.record.exchanges[name] = []
     await stage.world.faults.set_latency(rates=BURST_LATENCY_S)
     reads = [_display(stage, "crowd-reads", events[number], currency) for number in range(BURST_READS)]
     orders = [
@@ -134,7 +136,6 @@ async def _crowd(stage: Stage, events: Sequence[LiveEvent], currency: str) -> No
     answers = await asyncio.gather(*reads, *orders)
     require_an_answer(answers, "a crowd asked for one currency")
     await stage.world.faults.set_latency(rates=0.02)
-    stage.record.exchanges["trickle-reads"] = []
     for number in range(TRICKLE):
         read = await _display(stage, "trickle-reads", events[number], currency)
         answer = await stage.order("trickle-orders", [(events[number].id, 1)], currency=currency)
