@@ -304,7 +304,9 @@ async def _freshness(stage: Stage, sold: list[Sold], confirmed: asyncio.Event) -
     def right(page: Exchange) -> bool:
         return sold_tickets(page) == report.bought
 
-    await _until(stage, "sales", f"{report.page}/sales", now_s, SALES_STALE_S, 1.0, right)
+    # An order that did not come about will not be reported, however long one waits.
+    patience_s = SALES_STALE_S if answers[0].status in PLACED else 0.0
+    await _until(stage, "sales", f"{report.page}/sales", now_s, patience_s, 1.0, right)
 
 
 async def _buy(stage: Stage, sold: Sold) -> Exchange:
@@ -320,6 +322,8 @@ async def _shows_what_is_left(stage: Stage, sold: Sold, answer: Exchange) -> Non
     def on_list(page: Exchange) -> bool:
         return listed_seats(page, sold.event.id) == sold.left
 
+    if answer.status not in PLACED:
+        return
     name, since_s = f"sold-{sold.name}", answer.ended_s
     await asyncio.gather(
         _until(stage, f"{name}-page", sold.page, since_s, EVENT_STALE_S, 0.2, on_page),
