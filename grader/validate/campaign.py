@@ -89,6 +89,7 @@ class Campaign:
         judging: Judging,
         view: View,
         lanes: int = 1,
+        packed: bool = False,
         notes: Iterable[str] = (),
     ) -> None:
         """``driver`` ``None``: nothing is driven. ``notes``: checks without points."""
@@ -101,6 +102,7 @@ class Campaign:
         self._judging = judging
         self._view = view
         self._lanes = lanes
+        self._packed = packed
         self._notes = frozenset(notes)
         self._units = question.units(digests)
         self._rows: list[Row] = []
@@ -175,14 +177,16 @@ class Campaign:
     # -- what is missing -----------------------------------------------------------------------------------
 
     async def _drive_all(self, pending: tuple[Unit, ...]) -> None:
-        self._ahead = list(phases_of(pending, self._scenarios, self._durations, lanes=self._lanes))
+        self._ahead = list(
+            phases_of(pending, self._scenarios, self._durations, lanes=self._lanes, packed=self._packed)
+        )
         while self._ahead:
             phase = self._ahead[0]
             remaining_s = self._durations.remaining_s(self._ahead)
-            self._view.phase(phase.title, len(phase.units), remaining_s)
+            self._view.phase(phase.title, len(phase.everything), remaining_s)
 
-            async def drive(unit: Unit, width: int = phase.width) -> None:
-                await self._drive_until_drivable(unit, width)
+            async def drive(unit: Unit, phase: Phase = phase) -> None:
+                await self._drive_until_drivable(unit, phase.together)
 
             await drive_phase(phase, drive)
             del self._ahead[0]
@@ -214,10 +218,8 @@ class Campaign:
     def _forget_ahead(self, unit: Unit) -> None:
         """One drive of ``unit`` is done."""
         for place, phase in enumerate(self._ahead):
-            if unit in phase.units:
-                at = phase.units.index(unit)
-                left = (*phase.units[:at], *phase.units[at + 1 :])
-                self._ahead[place] = Phase(phase.title, left, phase.width)
+            if unit in phase.everything:
+                self._ahead[place] = phase.without(unit)
                 return
 
     async def _judge(self, unit: Unit, attempt: int, driven: Driven) -> Row:

@@ -46,6 +46,7 @@ class Request:
     sample: int | None = None
     sample_seed: int = 0
     lanes: int = 1
+    packed: bool = False
     evidence: Path | None = None
     report: Path | None = None
     keep: Path | None = None
@@ -81,6 +82,13 @@ def register(app: typer.Typer, interruptible: Interruptible) -> None:
         lanes: Annotated[
             int, typer.Option(min=1, help="How many scenarios that judge latency run side by side.")
         ] = 1,
+        packed: Annotated[
+            bool,
+            typer.Option(
+                "--packed",
+                help="Drive waiting scenarios beside those that judge latency: half the time, more repetitions.",
+            ),
+        ] = False,
         evidence: Annotated[
             Path | None, typer.Option(help="Evidence file [default: fixtures/submissions/evidence.jsonl].")
         ] = None,
@@ -113,6 +121,7 @@ def register(app: typer.Typer, interruptible: Interruptible) -> None:
             sample=sample,
             sample_seed=sample_seed,
             lanes=lanes,
+            packed=packed,
             evidence=evidence,
             report=report,
             keep=keep,
@@ -166,6 +175,7 @@ def validate(request: Request, interruptible: Interruptible) -> ExitCode:
                     judging=await stack.enter_async_context(JudgingProcess()),
                     view=progress,
                     lanes=request.lanes,
+                    packed=request.packed,
                     notes=notes,
                 )
                 return await campaign.run(fresh=request.fresh)
