@@ -25,7 +25,7 @@ ZONES = {
 }  # fmt: skip
 """Zones without summer time, hours from UTC: at any hour it is another day in some of them."""
 
-PASSING, PASSING_EVERY_S, FIRST_PASSES_S = 75, 4, 20
+PASSING, PASSING_EVERY_S, FIRST_PASSES_S = 75, 4, 8
 """Events that begin one after the other while the list is read, for five minutes."""
 
 TIED = 12
