@@ -8,6 +8,7 @@ import pytest
 from validating import Bench, FakeDriver, digests, mutant, question, record
 
 from devstack.artifacts import Artifact
+from grader.validate.schedule import BESIDE
 from grader.validate.units import Unit
 
 
@@ -205,6 +206,17 @@ async def test_waiting_units_run_side_by_side_quiet_ones_in_lanes_and_the_load_a
     await bench.run(question(*subjects, exhaustive=True), driver, lanes=2)
     assert driver.together == {"wait": 6, "calm": 2, "load": 1}
     assert driver.beside_load == 0
+
+
+async def test_packed_waiting_units_run_beside_the_others(bench: Bench) -> None:
+    subjects = [mutant(f"m{number}", "of-calm", "of-wait", "of-both", "of-load") for number in range(9)]
+    driver = FakeDriver(as_expected)
+    ended = await bench.run(question(*subjects, exhaustive=True), driver, lanes=2, packed=True)
+    assert (ended.driven, ended.missing) == (27, 0)
+    assert len(set(driver.driven)) == 27
+    assert 1 <= driver.together["wait"] <= 6
+    assert (driver.together["calm"], driver.together["load"]) == (2, 1)
+    assert {row.lanes for row in ended.rows if row.scenario == "calm"} == {2 + BESIDE}
 
 
 async def test_a_check_of_two_scenarios_whose_records_were_never_together_is_driven_again(

@@ -168,6 +168,7 @@ class Bench:
         *,
         today: Digests | None = None,
         lanes: int = 1,
+        packed: bool = False,
         fresh: bool = False,
         notes: tuple[str, ...] = (),
     ) -> Ending:
@@ -181,6 +182,7 @@ class Bench:
             judging=self.judging,
             view=Quiet(),
             lanes=lanes,
+            packed=packed,
             notes=notes,
         )
         return await campaign.run(fresh=fresh)
