@@ -85,12 +85,9 @@ async def test_nothing_is_left_when_starting_is_cancelled(
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 async def test_nothing_is_left_when_the_run_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     program = """
-        import asyncio, signal, sys
+        import asyncio, sys
         from pathlib import Path
         from devstack.postgres import Cluster, find_binaries
-
-        # A shell's background jobs ignore Ctrl-C, and so would this one.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
         async def main():
             async with await Cluster.start(Path(sys.argv[1]), binaries=find_binaries(), bind_address="127.0.0.1") as cluster:
