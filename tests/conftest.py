@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -23,6 +24,10 @@ from devstack.world import Submission, WorldSettings
 
 SEED = 20_260_101
 TINY = Path(__file__).parent / "grader" / "tiny"
+
+# A background job ignores Ctrl-C, and one under nohup the loss of its terminal; tests of both, and what they start, do not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
