@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -117,9 +118,15 @@ def _interruptible(work: Coroutine[Any, Any, T], stopping: Callable[[], None] = 
     only, and what is left half torn down would go on. Raises KeyboardInterrupt then, whatever else went wrong.
     """
     stopped = False
+    # nohup: the run goes on without its terminal
+    before = {
+        number: found
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if (found := signal.getsignal(number)) is not signal.SIG_IGN or number != signal.SIGHUP
+    }
 
     async def guarded() -> T:
-        task = asyncio.current_task()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
         def stop() -> None:
@@ -129,10 +136,13 @@ def _interruptible(work: Coroutine[Any, Any, T], stopping: Callable[[], None] = 
                 task.cancel()
                 stopping()
 
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-                continue  # nohup: the run goes on without its terminal
-            asyncio.get_running_loop().add_signal_handler(number, stop)
+        def told(number: int, frame: FrameType | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: we are about to leave
+                loop.call_soon_threadsafe(stop)
+
+        # Not the loop's own handlers: they end with it, and a signal right after that would be our death.
+        for number in before:
+            signal.signal(number, told)
         return await work
 
     try:
@@ -144,6 +154,10 @@ def _interruptible(work: Coroutine[Any, Any, T], stopping: Callable[[], None] = 
             # Several scenarios failed together: the first says why.
             raise error.exceptions[0] from None
         raise
+    finally:
+        if not stopped:
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
 
 
 register_validate(app, _interruptible)

@@ -94,7 +94,7 @@ def test_a_run_can_be_judged_again(
 
 
 def interrupting(
-    then: BaseException | None, *numbers: signal.Signals
+    then: BaseException | None, *numbers: signal.Signals, then_kill: signal.Signals | None = None
 ) -> tuple[list[str], BaseException | None]:
     """Run something that is interrupted and then ends as told; what it went through, and what came out."""
     steps: list[str] = []
@@ -113,13 +113,16 @@ def interrupting(
             raise
         return "done"
 
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         cli._interruptible(work(), lambda: steps.append("stopping"))
     except BaseException as error:
+        if then_kill is not None:
+            os.kill(os.getpid(), then_kill)
         return steps, error
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return steps, None
 
 
@@ -131,6 +134,25 @@ def test_an_interruption_lets_the_tear_down_finish_whatever_comes_of_it(
     steps, error = interrupting(then, *numbers)
     assert steps == ["stopping", "cancelled", "torn down"]
     assert isinstance(error, KeyboardInterrupt)
+
+
+def test_a_signal_after_the_tear_down_changes_nothing() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        _, error = interrupting(None, signal.SIGINT, then_kill=signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert isinstance(error, KeyboardInterrupt)
+
+
+def test_signals_are_as_before_when_nothing_was_interrupted() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+    async def work() -> str:
+        return "done"
+
+    assert cli._interruptible(work()) == "done"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
 def test_nohup_is_respected() -> None:
