@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import JsonValue
 
 from devstack.artifacts import Artifact, Exchange, Ledger, Upstream, UpstreamCall
+from grader.checks.values import member
 
 CALL_ATTEMPTS = 4
 """Contract: attempts at one upstream call."""
@@ -102,7 +103,7 @@ def phase_exchanges(artifact: Artifact, upstream: Upstream, kinds: Sequence[str]
 
 def text_of(value: JsonValue, name: str) -> str:
     """A field of a JSON object as text, empty where there is none."""
-    found = value.get(name) if isinstance(value, dict) else None
+    found = member(value, name)
     return found if isinstance(found, str) else ""
 
 

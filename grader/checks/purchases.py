@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from pydantic import JsonValue
-
 from devstack.artifacts import Artifact, Charge, Exchange, Ledger
 from grader.answers import order_id_of, order_status_of
 from grader.checks.reading import field
+from grader.checks.values import member
 from grader.judge import Judge
 
 MONEY = (
@@ -36,7 +35,7 @@ class Purchase:
     @property
     def card_token(self) -> str:
         """The card that the client sent; each order of the scenarios has its own."""
-        return str(_of(self.attempts[0].request_json, "card_token") or "")
+        return str(member(self.attempts[0].request_json, "card_token") or "")
 
     @property
     def told_confirmed(self) -> bool:
@@ -52,11 +51,11 @@ class Purchase:
 
     def quantity_of(self, event_id: int) -> int:
         """Tickets that the client asked for."""
-        lines = _of(self.attempts[0].request_json, "items")
+        lines = member(self.attempts[0].request_json, "items")
         found = 0
         for line in lines if isinstance(lines, list) else ():
-            quantity = _of(line, "quantity")
-            if _of(line, "event_id") == event_id and isinstance(quantity, int):
+            quantity = member(line, "quantity")
+            if member(line, "event_id") == event_id and isinstance(quantity, int):
                 found += quantity
         return found
 
@@ -137,12 +136,8 @@ def _money_fault(order: Purchase, ledger: Ledger) -> str | None:
 
 def _is_total(charge: Charge, order: Purchase) -> bool:
     total = field(order.reading, "total") if order.reading else None
-    amount, currency = _of(total, "amount"), _of(total, "currency")
+    amount, currency = member(total, "amount"), member(total, "currency")
     try:
         return Decimal(str(amount)) == Decimal(charge.amount) and currency == charge.currency
     except InvalidOperation:
         return False
-
-
-def _of(value: JsonValue, name: str) -> JsonValue:
-    return value.get(name) if isinstance(value, dict) else None

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from devstack.artifacts import Artifact, Exchange, Heartbeats, quantile
 from grader.checks.limits import LIVE_P95_S, LIVE_SOURCE, LIVE_WORST_S, READ_P95_BESIDE_CPU_S
+from grader.checks.values import member
 from grader.judge import Judge
 
 SERVING_PROCESSES = 2
@@ -16,7 +17,7 @@ SERVING_PROCESSES = 2
 
 def field(exchange: Exchange, name: str) -> JsonValue:
     """A field of the answer's JSON object, ``None`` where there is no such thing."""
-    return exchange.payload.get(name) if isinstance(exchange.payload, dict) else None
+    return member(exchange.payload, name)
 
 
 def in_window(artifact: Artifact, series: str, start: str, end: str) -> Heartbeats:
@@ -57,3 +58,12 @@ def judge_serving_processes(judge: Judge, artifact: Artifact) -> None:
 def slowest(exchanges: Iterable[Exchange]) -> Exchange | None:
     """The exchange that took longest."""
     return max(exchanges, key=lambda exchange: exchange.elapsed_s, default=None)
+
+
+def judge_slowest(
+    judge: Judge, what: str, found: Sequence[Exchange], limit_s: float, source: str
+) -> Exchange | None:
+    """The slowest of ``found`` must have ended within ``limit_s``. Returns it."""
+    worst = slowest(found)
+    judge.at_most(f"slowest {what}", worst.elapsed_s if worst else 0.0, limit_s, unit="s", source=source)
+    return worst

@@ -8,7 +8,8 @@ from devstack.artifacts import Artifact, Exchange, Ledger, UpstreamCall, quantil
 from grader.answers import PLACED, UNAVAILABLE, order_status_of
 from grader.checks.limits import MARGIN, ORDER_DEADLINE_S, READ_BESIDE_PARKED_ORDERS_S
 from grader.checks.purchases import purchases
-from grader.checks.reading import in_window, judge_liveness, slowest
+from grader.checks.reading import in_window, judge_liveness, judge_slowest, slowest
+from grader.checks.values import member
 from grader.judge import Judge, check
 
 NEVER_SHED = 30
@@ -100,7 +101,11 @@ def test_hot_event_throughput(bursts: Artifact, judge: Judge) -> None:
     judge.equal("orders placed, never more than 30 in flight", placed, HOT_ORDERS, source=NONE_SHED)
     _judge_confirmed(judge, bursts.exchanges_of("hot-settled"))
     tokens = {order.card_token for order in purchases(orders, ())}
-    calls = [call for call in bursts.ledger("hot").calls_to("payments", "charge") if _token(call) in tokens]
+    calls = [
+        call
+        for call in bursts.ledger("hot").calls_to("payments", "charge")
+        if member(call.body, "card_token") in tokens
+    ]
     judge.summary(
         f"{placed} of {HOT_ORDERS} orders were placed in {took_s:.1f} s, at most {_overlap(calls)} charges at a time"
     )
@@ -135,8 +140,7 @@ def test_backpressure(bursts: Artifact, judge: Judge) -> None:
 
 
 def _judge_slowest(judge: Judge, what: str, found: Sequence[Exchange], limit_s: float, source: str) -> None:
-    worst = slowest(found)
-    judge.at_most(f"slowest {what}", worst.elapsed_s if worst else 0.0, limit_s, unit="s", source=source)
+    worst = judge_slowest(judge, what, found, limit_s, source)
     judge.evidence(*([worst] if worst else []))
 
 
@@ -157,11 +161,6 @@ def _statuses(exchanges: Iterable[Exchange]) -> str:
 def _has_paid(order: Exchange, ledger: Ledger) -> bool:
     charges = [charge for bought in purchases([order], ()) for charge in bought.charges_in(ledger)]
     return any(charge.status == "captured" for charge in charges)
-
-
-def _token(call: UpstreamCall) -> str | None:
-    found = call.body.get("card_token") if isinstance(call.body, dict) else None
-    return found if isinstance(found, str) else None
 
 
 def _overlap(calls: Iterable[UpstreamCall]) -> int:

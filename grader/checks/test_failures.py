@@ -14,7 +14,7 @@ from grader.checks.exposition import Series, samples_of
 from grader.checks.growth import Durations, by_status_class, growth, histograms, text_of
 from grader.checks.limits import MARGIN, ORDER_DEADLINE_S, READ_DEADLINE_S
 from grader.checks.purchases import purchases, recorded
-from grader.checks.reading import slowest
+from grader.checks.reading import judge_slowest
 from grader.judge import Judge, check
 
 LEFT_OPEN_S = 5 * MARGIN
@@ -60,11 +60,7 @@ def test_connection_leaks(failures: Artifact, judge: Judge) -> None:
         ("read", reads, READ_DEADLINE_S, 3),
         ("order", orders, ORDER_DEADLINE_S, 10),
     ):
-        worst = slowest(found)
-        judge.at_most(
-            f"slowest good {what} after them", worst.elapsed_s if worst else 0.0, limit_s, unit="s",
-            source=f"contract: ≤ {deadline} s, + 20 %",
-        )  # fmt: skip
+        judge_slowest(judge, f"good {what} after them", found, limit_s, f"contract: ≤ {deadline} s, + 20 %")
     judge.evidence(*[answer for answer in failed if answer.status is None][:3])
     judge.evidence(*[answer for answer in (*reads, *reports, *orders) if not answer.ok][:3])
     judge.at_most(

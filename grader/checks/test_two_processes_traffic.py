@@ -9,7 +9,7 @@ from devstack.artifacts import Artifact
 from grader.answers import PLACED, UNAVAILABLE
 from grader.checks.exposition import Series, samples_of
 from grader.checks.limits import ORDER_DEADLINE_S, READ_DEADLINE_S
-from grader.checks.reading import judge_serving_processes, slowest
+from grader.checks.reading import judge_serving_processes, judge_slowest
 from grader.judge import Judge, check
 
 RIGHT_SHARE = 0.99
@@ -57,11 +57,7 @@ def test_connection_budget(two_processes_traffic: Artifact, judge: Judge) -> Non
         ("read", reads, READ_DEADLINE_S, 3),
         ("order", orders, ORDER_DEADLINE_S, 10),
     ):
-        worst = slowest(found)
-        judge.at_most(
-            f"slowest {what}", worst.elapsed_s if worst else 0.0, limit_s, unit="s",
-            source=f"contract: ≤ {deadline} s, + 20 %",
-        )  # fmt: skip
+        judge_slowest(judge, what, found, limit_s, f"contract: ≤ {deadline} s, + 20 %")
     judge.evidence(*[found for found in sent if found not in right][:4])
     sessions = two_processes_traffic.connections_of("sessions")
     judge.evidence(sessions, name="database sessions of all processes")
