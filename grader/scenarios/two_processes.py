@@ -35,6 +35,9 @@ FREEZE_S = 0.4
 STORM_S = 20.0
 SECOND_WAVE_ORDERS = 24
 DUPLICATES = 20
+DUPLICATE_GAP_S = 0.015
+"""Between those of the second half, the last of which still comes before the first one's risk is assessed."""
+
 DUPLICATE_PAYMENT_S = 1.0
 STOP_TIMEOUT_S = 24.0
 WAITLIST_EMAILS = 40
@@ -216,11 +219,20 @@ def _entry_id(joined: Exchange) -> str | None:
 
 
 async def _duplicates_at_once(stage: Stage, event_id: int) -> None:
-    """Twenty times the same request in one instant; when all are answered, once more."""
+    """Twenty times the same request: half of them in one instant, half shortly after; all answered, once more.
+
+    Whatever wakes first accepts all connections that wait at that instant. Those that come one by one are taken by
+    both processes.
+    """
     # Risk takes its time too: whoever looks the key up first and writes it later is slow in between.
     await stage.world.faults.set_latency(risk=RACE_LATENCY_S, payments=DUPLICATE_PAYMENT_S)
     order = new_order(stage, event_id, 2)
-    answers = await asyncio.gather(*(send_order(stage, "duplicates", order) for _ in range(DUPLICATES)))
+
+    async def send(number: int) -> Exchange:
+        await asyncio.sleep(max(0, number - DUPLICATES // 2) * DUPLICATE_GAP_S)
+        return await send_order(stage, "duplicates", order)
+
+    answers = await asyncio.gather(*map(send, range(DUPLICATES)))
     await stage.world.faults.set_latency(risk=0.02, payments=0.05)
     require_an_answer(answers, "20 equal orders were in flight")
     after = await insist(stage, "duplicates-after", order, again=4, pause_s=1.5, until_s=stage.now() + 8)
