@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -177,18 +177,20 @@ class Campaign:
     # -- what is missing -----------------------------------------------------------------------------------
 
     async def _drive_all(self, pending: tuple[Unit, ...]) -> None:
-        self._ahead = list(
-            phases_of(pending, self._scenarios, self._durations, lanes=self._lanes, packed=self._packed)
-        )
+        phases = phases_of(pending, self._scenarios, self._durations, lanes=self._lanes, packed=self._packed)
+        await self._through(phases, self._drive_until_drivable)
+
+    async def _through(self, phases: Iterable[Phase], drive: Callable[[Unit, int], Awaitable[None]]) -> None:
+        self._ahead = list(phases)
         while self._ahead:
             phase = self._ahead[0]
             remaining_s = self._durations.remaining_s(self._ahead)
             self._view.phase(phase.title, len(phase.everything), remaining_s)
 
-            async def drive(unit: Unit, phase: Phase = phase) -> None:
-                await self._drive_until_drivable(unit, phase.together)
+            async def once(unit: Unit, width: int = phase.together) -> None:
+                await drive(unit, width)
 
-            await drive_phase(phase, drive)
+            await drive_phase(phase, once)
             del self._ahead[0]
 
     async def _drive_until_drivable(self, unit: Unit, width: int) -> None:
@@ -269,17 +271,23 @@ class Campaign:
     # -- what is unexpected --------------------------------------------------------------------------------
 
     async def _repeat_what_is_unexpected(self) -> int:
-        """Drive each unit behind an unexpected or disturbed finding again, alone; the number of these drives."""
+        """Drive each unit behind an unexpected or disturbed finding again, in the company that it has in a run.
+
+        The number of these drives.
+        """
         before = self._driven
         for _ in range(ROUNDS):
             times = self._repeats()
             if not times:
                 break
-            drives = tuple(unit for unit, wanted in times.items() for _ in range(wanted))
-            self._ahead = [Phase("repeating what is unexpected, alone", drives, 1)]
-            self._view.phase(self._ahead[0].title, len(drives), self._durations.remaining_s(self._ahead))
-            for unit in drives:
-                await self._drive_once(unit, 1)
+            # One drive of each at a time: the attempts of a unit are numbered.
+            again = [tuple(unit for unit in times if times[unit] > nth) for nth in range(max(times.values()))]
+            phases = [
+                replace(phase, title=f"repeating what is unexpected: {phase.title}")
+                for units in again
+                for phase in phases_of(units, self._scenarios, self._durations, lanes=1)
+            ]
+            await self._through(phases, self._drive_once)
         return self._driven - before
 
     def _repeats(self) -> dict[Unit, int]:

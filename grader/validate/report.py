@@ -28,7 +28,7 @@ is not counted.
 .venv/bin/grader validate --mutants --pairs --repairs --baselines --exhaustive --report docs/validation.md
 ```
 
-drives what has no valid line yet, and repeats alone, twice, whatever is not as expected; the median decides. What was
+drives what has no valid line yet, and repeats, twice, whatever is not as expected; the median decides. What was
 as expected is not repeated, which favours the grader: how much there was to repeat is told below. `--no-drive` writes
 this page from what there is.
 """

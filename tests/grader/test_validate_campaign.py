@@ -9,11 +9,16 @@ from validating import Bench, FakeDriver, digests, mutant, question, record
 
 from devstack.artifacts import Artifact
 from grader.validate.schedule import BESIDE
-from grader.validate.units import Unit
+from grader.validate.units import Driven, Hardware, Unit
 
 
 def as_expected(unit: Unit, attempt: int) -> Artifact:
     return record(unit.scenario, "of-calm", "of-wait", "of-both", "of-load")
+
+
+def disturbed_record(unit: Unit) -> Driven:
+    artifact = record(unit.scenario).model_copy(update={"facts": {"disturbed": True}})
+    return Driven(date="2026-01-01", duration_s=1.0, lanes=9, machine=Hardware.here(), artifact=artifact)
 
 
 def nothing_falls(unit: Unit, attempt: int) -> Artifact:
@@ -145,7 +150,7 @@ async def test_a_miss_is_driven_twice_more_and_the_median_decides(
     ("disturbed", "attempts", "result"),
     [({1}, 2, "falls"), ({1, 2}, 3, "falls"), ({1, 2, 3, 4, 5}, 3, "errored")],
 )
-async def test_what_was_disturbed_is_driven_again_alone(
+async def test_what_was_disturbed_is_driven_again(
     bench: Bench, disturbed: set[int], attempts: int, result: str
 ) -> None:
     def shaken(unit: Unit, attempt: int) -> Artifact:
@@ -177,6 +182,17 @@ async def test_a_false_alarm_is_repeated_and_only_its_scenarios(bench: Bench) ->
     ended = await bench.run(asked, driver)
     assert [one for one in driver.driven if one[2] > 1] == [("one", "wait", 2), ("one", "wait", 3)]
     assert not any(one.unexpected for one in ended.findings)
+
+
+async def test_repetitions_have_the_company_of_a_run(bench: Bench) -> None:
+    asked = question(*(mutant(f"m{number}", "of-calm", "of-wait") for number in range(9)))
+    for unit in asked.units(digests(*(subject.name for subject in asked.subjects))):
+        bench.cache.write(unit, 1, disturbed_record(unit))
+    again = FakeDriver(nothing_falls)
+    ended = await bench.run(asked, again, lanes=3, packed=True)
+    assert again.together == {"wait": 6, "calm": 1}
+    assert {attempt for _, _, attempt in again.driven} == {2, 3, 4}
+    assert len(again.driven) == len(set(again.driven)) == ended.repeated
 
 
 async def test_what_was_repeated_before_is_not_repeated_for_ever(bench: Bench) -> None:
