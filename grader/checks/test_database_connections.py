@@ -13,6 +13,9 @@ NEW_SESSIONS = 40
 """Contract: 200 sequential reads open at most 40 new sessions; a pool opens 0–15, connect-per-request 200."""
 
 STATEMENTS_PER_ROW = 0.2
+STATEMENTS_PER_LINE = 0.4
+"""Four lines may take one trip more than one: a batch that a driver only makes of several lines needs one to be closed."""
+
 """A batch loader may issue one statement per chunk of rows; a query per row has slope 1 or more."""
 
 
@@ -135,7 +138,7 @@ def test_statements_per_order_line(economy: Artifact, judge: Judge) -> None:
     # What runs in the background only ever adds, so the cheapest order of each size has cost nothing else.
     slopes = [(many - one) / 3 for one, many in zip(cheapest[1], cheapest[4], strict=True)]
     judge.at_most(
-        "more statements per further line", max(0.0, min(slopes)), STATEMENTS_PER_ROW,
+        "more statements per further line", max(0.0, min(slopes)), STATEMENTS_PER_LINE,
         source="contract: the same number of statements for 1 and for 4 lines",
     )  # fmt: skip
     judge.summary(

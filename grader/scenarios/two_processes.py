@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from itertools import count
 
 from pydantic import JsonValue
 
@@ -23,12 +24,12 @@ IN_FLIGHT = 30
 """Contract: up to 30 orders in flight, none is shed."""
 
 RACE_LATENCY_S = 0.2
-LAST_SEAT_EVENTS = 3
+LAST_SEAT_EVENTS = 2
 LAST_SEAT_SEATS = 4
-LAST_SEAT_ORDERS = 10
-"""Per event, all in one instant: together no more than may be in flight."""
+LAST_SEAT_GAP_S = 0.002
+"""Between thirty orders for one seat: of what comes in one instant, the process that wakes first may take all."""
 
-FREEZE_AFTER_S = 0.1
+FREEZE_AFTER_S = 0.15
 FREEZE_S = 0.4
 """Around the moment when the risk assessments are answered: what then goes to the database arrives there together."""
 
@@ -108,38 +109,45 @@ async def _sell_out(stage: Stage, stormed: Sequence[int], nearly_full: Sequence[
     )
 
 
-async def _storm(stage: Stage, orders: Sequence[Order], until_s: float) -> list[Exchange]:
+async def _storm(
+    stage: Stage, orders: Sequence[Order], until_s: float, *, gap_s: float = 0.0
+) -> list[Exchange]:
     room = asyncio.Semaphore(IN_FLIGHT)
 
-    async def buy(order: Order) -> Exchange | None:
+    async def buy(number: int, order: Order) -> Exchange | None:
+        await asyncio.sleep(number * gap_s)
         async with room:
             if stage.now() > until_s:
                 return None
             return await insist(stage, "storm", order, again=3, pause_s=0.5, until_s=until_s)
 
-    return [answer for answer in await asyncio.gather(*map(buy, orders)) if answer is not None]
+    return [answer for answer in await asyncio.gather(*map(buy, count(), orders)) if answer is not None]
 
 
 async def _last_seats(
     stage: Stage, event_ids: Sequence[int], until_s: float
 ) -> tuple[list[Order], list[Exchange]]:
-    """Leave one seat of each event, then ask for all of these at once.
+    """Leave one seat of each event, then thirty ask for it.
 
     The database stands still for a moment, so that the orders' next statements, of both processes, reach it in one
     instant: whoever looks before booking looks at the same last seat, however short the time between the two is.
     """
-    orders = [new_order(stage, event_id, LAST_SEAT_SEATS - 1) for event_id in event_ids]
-    answers = await _storm(stage, orders, until_s)
-    crowd = [new_order(stage, event_id) for event_id in event_ids for _ in range(LAST_SEAT_ORDERS)]
-    asking = asyncio.create_task(_storm(stage, crowd, until_s))
-    try:
-        await asyncio.sleep(FREEZE_AFTER_S)
-        await stage.world.faults.set_proxy(frozen=True)
-        await asyncio.sleep(FREEZE_S)
-    finally:
-        await stage.world.faults.set_proxy()
-        answers += await asking
-    return orders + crowd, answers
+    orders: list[Order] = []
+    answers: list[Exchange] = []
+    for event_id in event_ids:
+        first = new_order(stage, event_id, LAST_SEAT_SEATS - 1)
+        crowd = [new_order(stage, event_id) for _ in range(IN_FLIGHT)]
+        orders += [first, *crowd]
+        answers += await _storm(stage, [first], until_s)
+        asking = asyncio.create_task(_storm(stage, crowd, until_s, gap_s=LAST_SEAT_GAP_S))
+        try:
+            await asyncio.sleep(FREEZE_AFTER_S)
+            await stage.world.faults.set_proxy(frozen=True)
+            await asyncio.sleep(FREEZE_S)
+        finally:
+            await stage.world.faults.set_proxy()
+            answers += await asking
+    return orders, answers
 
 
 async def _second_wave(stage: Stage, event_id: int) -> None:

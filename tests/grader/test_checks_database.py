@@ -148,6 +148,7 @@ def orders_costing(one: list[list[int]], four: list[list[int]]) -> Artifact:
             [[8, 8]], [[11, 8]]
         ),  # a batch: a statement per line, and one round trip for all of them
         orders_costing([[8, 8]], [[8, 11]]),
+        orders_costing([[8, 8]], [[11, 9]]),  # a batch that is closed by a trip of its own
         orders_costing([[8, 8]], [[6, 6]]),
     ],
 )
@@ -155,7 +156,7 @@ def test_an_order_in_so_many_statements_whatever_its_lines_passes(artifact: Arti
     assert outcome_of(checks.test_statements_per_order_line, artifact).verdict is Verdict.PASSED
 
 
-@pytest.mark.parametrize("four", [[[11, 11], [12, 12]], [[9, 9]], [[20, 20]]])
+@pytest.mark.parametrize("four", [[[11, 11], [12, 12]], [[10, 10]], [[20, 20]]])
 def test_a_statement_per_line_is_seen(four: list[list[int]]) -> None:
     outcome = outcome_of(checks.test_statements_per_order_line, orders_costing([[8, 8], [9, 9]], four))
     assert failures(outcome) == {"more statements per further line"}
