@@ -43,6 +43,9 @@ DUPLICATE_PAYMENT_S = 1.0
 STOP_TIMEOUT_S = 24.0
 WAITLIST_EMAILS = 40
 WAITLIST_TWINS = 10
+WAITLIST_ROUND_TRIP_S = 0.01
+"""As over a network: it widens the time between two statements, and makes those of many requests go in step."""
+
 TOO_LARGE = 1_500_000
 """Contract: a body over 1 MB is refused."""
 
@@ -201,7 +204,9 @@ async def _waitlist(stage: Stage, event_id: int) -> None:
 
     crowd = emails[1:] + twins
     stage.random.shuffle(crowd)
+    await stage.world.faults.set_proxy(delay_s=WAITLIST_ROUND_TRIP_S)
     await asyncio.gather(*map(join, crowd))
+    await stage.world.faults.set_proxy()
     found = {entry for joined in stage.record.exchanges["waitlist-joins"] if (entry := _entry_id(joined))}
     stage.record.exchanges["waitlist-entries"] = []
     for entry in sorted(found):
