@@ -102,8 +102,9 @@ def phases_of(
     nothing: tuple[Unit, ...] = ()
     beside_alone, beside_load, rest = nothing, nothing, tuple(waiting)
     if packed:
-        beside_alone, rest = _portion(rest, durations, durations.of_units(alone, lanes))
+        # The load leaves more of the machine free than the others do.
         beside_load, rest = _portion(rest, durations, durations.of_units(load, 1))
+        beside_alone, rest = _portion(rest, durations, durations.of_units(alone, lanes))
     phases = (
         Phase("driving what mostly waits, side by side", rest, SIDE_BY_SIDE),
         Phase("driving what judges latency", alone, lanes, beside_alone),
