@@ -232,6 +232,15 @@ async def test_packed_waiting_units_run_beside_the_others(bench: Bench) -> None:
     assert len(set(driver.driven)) == 27
     assert 1 <= driver.together["wait"] <= 6
     assert (driver.together["calm"], driver.together["load"]) == (2, 1)
+    # all of them fit beside the load, which leaves more of the machine free
+    assert {row.lanes for row in ended.rows if row.scenario == "load"} == {1 + BESIDE}
+    assert {row.lanes for row in ended.rows if row.scenario == "calm"} == {2}
+
+
+async def test_packed_what_does_not_fit_beside_the_load_runs_beside_the_others(bench: Bench) -> None:
+    subjects = [mutant(f"m{number}", "of-calm", "of-wait") for number in range(9)]
+    driver = FakeDriver(as_expected)
+    ended = await bench.run(question(*subjects), driver, lanes=2, packed=True)
     assert {row.lanes for row in ended.rows if row.scenario == "calm"} == {2 + BESIDE}
 
 
