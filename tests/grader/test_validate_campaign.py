@@ -241,7 +241,8 @@ async def test_packed_what_does_not_fit_beside_the_load_runs_beside_the_others(b
     subjects = [mutant(f"m{number}", "of-calm", "of-wait") for number in range(9)]
     driver = FakeDriver(as_expected)
     ended = await bench.run(question(*subjects), driver, lanes=2, packed=True)
-    assert {row.lanes for row in ended.rows if row.scenario == "calm"} == {2 + BESIDE}
+    first = [row for row in ended.rows if row.attempt == 1]
+    assert {row.lanes for row in first if row.scenario == "calm"} == {2 + BESIDE}
 
 
 async def test_a_check_of_two_scenarios_whose_records_were_never_together_is_driven_again(
