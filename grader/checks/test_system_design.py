@@ -254,9 +254,10 @@ def test_upstream_deadline(upstream_hang: Artifact, judge: Judge) -> None:
         )  # fmt: skip
         judge.evidence(*([worst] if worst else []))
     _judge_settling(judge, upstream_hang)
-    readings, replays = upstream_hang.exchanges_of("settled"), upstream_hang.exchanges_of("settled-replays")
-    orders_placed = purchases([*sent, *replays], readings)
-    judge_money(judge, orders_placed, upstream_hang.ledger(), strays=False)
+    settled = recorded(upstream_hang, "settled")
+    replays = [found for found in settled if found.method == "POST"]
+    readings = [found for found in settled if found.method == "GET"]
+    judge_money(judge, purchases([*sent, *replays], readings), upstream_hang.ledger(), strays=False)
 
 
 def _judge_settling(judge: Judge, artifact: Artifact) -> None:

@@ -14,6 +14,7 @@ from grader.answers import PLACED, UNAVAILABLE, order_id_of, seats_available_of
 from grader.scenarios.clients import Order, insist, new_order, require_an_answer, send_order, settle_all
 from grader.scenarios.processes import watch_processes
 from grader.scenarios.stage import Scenario, Stage
+from grader.scenarios.turns import taking_turns
 
 SEATS = 20
 HOT_EVENTS = 3
@@ -32,6 +33,13 @@ LAST_SEAT_GAP_S = 0.002
 FREEZE_AFTER_S = 0.15
 FREEZE_S = 0.4
 """Around the moment when the risk assessments are answered: what then goes to the database arrives there together."""
+
+TURNS_S = 0.5
+"""For so long the database's processes take turns, so that one that looks is not done before the next one looks, be it
+within one statement."""
+
+TURNS_LEAD_S = 0.05
+"""For asking the database which processes those are."""
 
 STORM_S = 20.0
 SECOND_WAVE_ORDERS = 24
@@ -134,6 +142,7 @@ async def _last_seats(
 
     The database stands still for a moment, so that the orders' next statements, of both processes, reach it in one
     instant: whoever looks before booking looks at the same last seat, however short the time between the two is.
+    Then its processes take turns, so that this holds also within one statement.
     """
     orders: list[Order] = []
     answers: list[Exchange] = []
@@ -147,10 +156,21 @@ async def _last_seats(
             await asyncio.sleep(FREEZE_AFTER_S)
             await stage.world.faults.set_proxy(frozen=True)
             await asyncio.sleep(FREEZE_S)
+            turns = asyncio.create_task(_turns(stage))
+            await asyncio.sleep(TURNS_LEAD_S)
+            await stage.world.faults.set_proxy()
+            await turns
         finally:
             await stage.world.faults.set_proxy()
             answers += await asking
     return orders, answers
+
+
+async def _turns(stage: Stage, after_s: float = 0.0) -> None:
+    """For a while the database's processes take turns."""
+    await asyncio.sleep(after_s)
+    async with taking_turns(stage.world.cluster, stage.world.database.role, stage.random):
+        await asyncio.sleep(TURNS_S)
 
 
 async def _second_wave(stage: Stage, event_id: int) -> None:
@@ -205,7 +225,7 @@ async def _waitlist(stage: Stage, event_id: int) -> None:
     crowd = emails[1:] + twins
     stage.random.shuffle(crowd)
     await stage.world.faults.set_proxy(delay_s=WAITLIST_ROUND_TRIP_S)
-    await asyncio.gather(*map(join, crowd))
+    await asyncio.gather(_turns(stage), *map(join, crowd))
     await stage.world.faults.set_proxy()
     found = {entry for joined in stage.record.exchanges["waitlist-joins"] if (entry := _entry_id(joined))}
     stage.record.exchanges["waitlist-entries"] = []
@@ -245,7 +265,10 @@ async def _duplicates_at_once(stage: Stage, event_id: int) -> None:
         await asyncio.sleep(max(0, number - DUPLICATES // 2) * DUPLICATE_GAP_S)
         return await send_order(stage, "duplicates", order)
 
+    # From just before the first assessment is answered, when most of what these requests do in the database begins.
+    turns = asyncio.create_task(_turns(stage, after_s=RACE_LATENCY_S - 0.05))
     answers = await asyncio.gather(*map(send, range(DUPLICATES)))
+    await turns
     await stage.world.faults.set_latency(risk=0.02, payments=0.05)
     require_an_answer(answers, "20 equal orders were in flight")
     after = await insist(stage, "duplicates-after", order, again=4, pause_s=1.5, until_s=stage.now() + 8)

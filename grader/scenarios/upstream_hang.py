@@ -31,24 +31,31 @@ async def drive(stage: Stage) -> None:
     await stage.start()
     events = stage.world.live.open_events(minimum_seats=300)
     await send_order(stage, "warm", new_order(stage, events[0].id))
-    settling: asyncio.Task[None] | None = None
+    settling: list[asyncio.Task[None]] = []
+
+    def settle(name: str, hung: tuple[list[Order], list[Exchange]]) -> list[Exchange]:
+        """Bring the orders of a phase to their end beside the next phase; their first answers."""
+        settling.append(asyncio.create_task(settle_all(stage, name, *hung, within_s=SETTLE_S)))
+        return hung[1]
+
     async with stage.heartbeats("live", interval_s=BEAT_S, timeout_s=BEAT_TIMEOUT_S):
         await asyncio.sleep(2 * BEAT_S)
         stage.fact("hang-from-s", stage.now())
-        orders, answers = await _hang(stage, "payments", events[1].id)
-        stage.fact("payments-back-s", stage.now())
-        settling = asyncio.create_task(settle_all(stage, "settled", orders, answers, within_s=SETTLE_S))
         try:
+            hung = await _hang(stage, "payments", events[1].id)
+            stage.fact("payments-back-s", stage.now())
+            answers = settle("settled", hung)
             if any(answer.status is not None for answer in answers):
-                _, answers = await _hang(stage, "risk", events[2].id)
+                answers = settle("settled-risk", await _hang(stage, "risk", events[2].id))
             if any(answer.status is not None for answer in answers):
-                await _hang(stage, "rates", events[3].id, currency=COLD_CURRENCY)
+                settle("settled-rates", await _hang(stage, "rates", events[3].id, currency=COLD_CURRENCY))
             await asyncio.sleep(2 * BEAT_S)
             stage.fact("hang-until-s", stage.now())
         except BaseException:
-            settling.cancel()
+            for task in settling:
+                task.cancel()
             raise
-    await settling
+    await asyncio.gather(*settling)
     await stage.ledger()
 
 
