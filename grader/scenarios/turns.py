@@ -9,54 +9,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import threading
-import time
-from collections.abc import AsyncIterator, Sequence
-
-import psutil
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
 
 from devstack.postgres import Cluster
-
-SLICE_S = 0.0002
-"""A statement that books seats computes for a millisecond or more: several slices."""
+from grader import turning
 
 
 @contextlib.asynccontextmanager
 async def taking_turns(cluster: Cluster, role: str, order: random.Random) -> AsyncIterator[None]:
     """While inside, the processes that serve ``role`` compute one at a time, a slice each, in random order.
 
-    Sessions that are opened meanwhile are not interrupted. Raises PostgresError.
+    For a second at most: whoever has ended is known by its number only. Sessions that are opened meanwhile are not
+    interrupted. Raises PostgresError.
     """
     rows = await cluster.fetch("SELECT pid FROM pg_stat_activity WHERE usename = %s", role)
-    processes: list[psutil.Process] = []
-    for (pid,) in rows:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            processes.append(psutil.Process(pid))
-    over = threading.Event()
-    turning = asyncio.create_task(asyncio.to_thread(_turn, processes, order, over))
+    arguments = [turning.__file__, str(order.getrandbits(32)), *(str(pid) for (pid,) in rows)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-S", *arguments, stdin=PIPE, stdout=PIPE
+    )
+    assert process.stdin is not None, "a pipe was asked for"
+    assert process.stdout is not None, "a pipe was asked for"
     try:
+        await process.stdout.readline()
         yield
     finally:
-        over.set()
-        await turning
-
-
-def _turn(processes: Sequence[psutil.Process], order: random.Random, over: threading.Event) -> None:
-    # psutil looks whether a number still belongs to the process that it was asked about
-    try:
-        _each(processes, "suspend")
-        while not over.is_set():
-            for process in order.sample(processes, len(processes)):
-                _each([process], "resume")
-                time.sleep(SLICE_S)
-                _each([process], "suspend")
-            if not processes:
-                return
-    finally:
-        _each(processes, "resume")
-
-
-def _each(processes: Sequence[psutil.Process], deed: str) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            getattr(process, deed)()
+        process.stdin.close()
+        await process.wait()

@@ -38,9 +38,6 @@ TURNS_S = 0.5
 """For so long the database's processes take turns, so that one that looks is not done before the next one looks, be it
 within one statement."""
 
-TURNS_LEAD_S = 0.05
-"""For asking the database which processes those are."""
-
 STORM_S = 20.0
 SECOND_WAVE_ORDERS = 24
 DUPLICATES = 20
@@ -156,10 +153,9 @@ async def _last_seats(
             await asyncio.sleep(FREEZE_AFTER_S)
             await stage.world.faults.set_proxy(frozen=True)
             await asyncio.sleep(FREEZE_S)
-            turns = asyncio.create_task(_turns(stage))
-            await asyncio.sleep(TURNS_LEAD_S)
-            await stage.world.faults.set_proxy()
-            await turns
+            async with taking_turns(stage.world.cluster, stage.world.database.role, stage.random):
+                await stage.world.faults.set_proxy()
+                await asyncio.sleep(TURNS_S)
         finally:
             await stage.world.faults.set_proxy()
             answers += await asking

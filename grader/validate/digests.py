@@ -26,6 +26,9 @@ from grader.scenarios import SCENARIOS
 from grader.scenarios.stage import Scenario
 
 LOAD = "load"
+TESTS = "tests"
+"""A subject's own tests are not driven: to mend one of them makes no evidence stale."""
+
 _PACKAGES = ("grader", "devstack")
 _LISTS = frozenset({"grader.scenarios", "grader.checks"})
 """Packages that import all of their modules to list them: importing one module must not drag in the others."""
@@ -43,7 +46,8 @@ def scenario_digest(scenario: Scenario) -> str:
     files.add(kit_root() / "requirements" / "service.txt")
     if scenario.name == LOAD:
         files |= set(_files(_package_folder("grader") / "load"))
-        files |= set(_files(kit_root() / "solution"))
+        solution = kit_root() / "solution"
+        files |= {path for path in _files(solution) if not path.is_relative_to(solution / TESTS)}
     attributes = f"{scenario.name} {scenario.budget_s} {scenario.processes} {scenario.quiet}"
     return digest_of(files, attributes)
 

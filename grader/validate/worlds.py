@@ -23,7 +23,7 @@ from devstack.world import Submission, WorldSettings
 from grader import environment, intake
 from grader.driving import drive
 from grader.scenarios import SCENARIOS
-from grader.validate.digests import LOAD
+from grader.validate.digests import LOAD, TESTS
 from grader.validate.subjects import SOLUTION, Subject, materialise
 from grader.validate.units import Unit
 
@@ -42,10 +42,14 @@ class Trees:
         self._digests: dict[str, str] = {}
 
     def prepare(self, subject: Subject) -> str:
-        """Write the subject's tree; its digest. Raises UsageError if it cannot be made, or is no box office."""
+        """Write the subject's tree, without its own tests; its digest.
+
+        Raises UsageError if it cannot be made, or is no box office.
+        """
         if subject.name not in self._digests:
             raw = self._folder / f"{subject.name}.raw"
             materialise(subject, raw)
+            shutil.rmtree(raw / TESTS, ignore_errors=True)
             self._digests[subject.name] = intake.take_in(raw, self.of(subject.name)).digest
             shutil.rmtree(raw)
         return self._digests[subject.name]

@@ -45,12 +45,17 @@ async def test_a_list_is_one_statement_and_one_round_trip_however_long(
     client: httpx.AsyncClient, world: World
 ) -> None:
     await client.get("/events?limit=50")
-    before = await world.faults.counters()
-    for _ in range(10):
-        await client.get("/events?limit=50")
-    after = await world.faults.counters()
-    assert after.statements - before.statements <= 14  # and at most a few of the background loops
-    assert after.round_trips - before.round_trips <= 14
+    statements, round_trips = [], []
+    for _ in range(5):
+        before = await world.faults.counters()
+        for _ in range(10):
+            await client.get("/events?limit=50")
+        after = await world.faults.counters()
+        statements.append(after.statements - before.statements)
+        round_trips.append(after.round_trips - before.round_trips)
+    # The loops in the background take a few of their own, now and then many at once.
+    assert min(statements) <= 14
+    assert min(round_trips) <= 14
 
 
 async def test_what_does_not_exist_is_not_found(client: httpx.AsyncClient, event_id: int) -> None:
