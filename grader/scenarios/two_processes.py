@@ -41,7 +41,7 @@ within one statement."""
 STORM_S = 20.0
 SECOND_WAVE_ORDERS = 24
 DUPLICATES = 20
-DUPLICATE_GAP_S = 0.015
+DUPLICATE_GAP_S = 0.012
 """Between those of the second half, the last of which still comes before the first one's risk is assessed."""
 
 DUPLICATE_PAYMENT_S = 1.0
@@ -135,12 +135,7 @@ async def _storm(
 async def _last_seats(
     stage: Stage, event_ids: Sequence[int], until_s: float
 ) -> tuple[list[Order], list[Exchange]]:
-    """Leave one seat of each event, then thirty ask for it.
-
-    The database stands still for a moment, so that the orders' next statements, of both processes, reach it in one
-    instant: whoever looks before booking looks at the same last seat, however short the time between the two is.
-    Then its processes take turns, so that this holds also within one statement.
-    """
+    """Leave one seat of each event, then thirty ask for it."""
     orders: list[Order] = []
     answers: list[Exchange] = []
     for event_id in event_ids:
@@ -150,21 +145,31 @@ async def _last_seats(
         answers += await _storm(stage, [first], until_s)
         asking = asyncio.create_task(_storm(stage, crowd, until_s, gap_s=LAST_SEAT_GAP_S))
         try:
-            await asyncio.sleep(FREEZE_AFTER_S)
-            await stage.world.faults.set_proxy(frozen=True)
-            await asyncio.sleep(FREEZE_S)
-            async with taking_turns(stage.world.cluster, stage.world.database.role, stage.random):
-                await stage.world.faults.set_proxy()
-                await asyncio.sleep(TURNS_S)
+            await _still_then_in_turns(stage)
         finally:
-            await stage.world.faults.set_proxy()
             answers += await asking
     return orders, answers
 
 
-async def _turns(stage: Stage, after_s: float = 0.0) -> None:
+async def _still_then_in_turns(stage: Stage) -> None:
+    """The database stands still for a moment, then its processes take turns.
+
+    So the next statements of all requests, of both processes, reach it in one instant: whoever looks before booking
+    looks at the same last seat, however short the time between the two is, be it within one statement.
+    """
+    try:
+        await asyncio.sleep(FREEZE_AFTER_S)
+        await stage.world.faults.set_proxy(frozen=True)
+        await asyncio.sleep(FREEZE_S)
+        async with taking_turns(stage.world.cluster, stage.world.database.role, stage.random):
+            await stage.world.faults.set_proxy()
+            await asyncio.sleep(TURNS_S)
+    finally:
+        await stage.world.faults.set_proxy()
+
+
+async def _turns(stage: Stage) -> None:
     """For a while the database's processes take turns."""
-    await asyncio.sleep(after_s)
     async with taking_turns(stage.world.cluster, stage.world.database.role, stage.random):
         await asyncio.sleep(TURNS_S)
 
@@ -261,10 +266,11 @@ async def _duplicates_at_once(stage: Stage, event_id: int) -> None:
         await asyncio.sleep(max(0, number - DUPLICATES // 2) * DUPLICATE_GAP_S)
         return await send_order(stage, "duplicates", order)
 
-    # From just before the first assessment is answered, when most of what these requests do in the database begins.
-    turns = asyncio.create_task(_turns(stage, after_s=RACE_LATENCY_S - 0.05))
-    answers = await asyncio.gather(*map(send, range(DUPLICATES)))
-    await turns
+    asking = asyncio.gather(*map(send, range(DUPLICATES)))
+    try:
+        await _still_then_in_turns(stage)
+    finally:
+        answers = await asking
     await stage.world.faults.set_latency(risk=0.02, payments=0.05)
     require_an_answer(answers, "20 equal orders were in flight")
     after = await insist(stage, "duplicates-after", order, again=4, pause_s=1.5, until_s=stage.now() + 8)
