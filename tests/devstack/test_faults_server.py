@@ -243,17 +243,17 @@ async def test_a_call_that_its_caller_gave_up_ends_then(upstreams: Upstreams) ->
         await asyncio.wait_for(upstreams.charge(), 0.3)
     call = await until_ended(upstreams.faults, 0)
     assert call.ended_s is not None
-    assert 0.2 < call.ended_s - call.started_s < 0.6
+    assert 0.2 < call.ended_s - call.started_s < 5
 
 
 async def test_an_effect_happens_although_the_caller_has_gone(upstreams: Upstreams) -> None:
-    await upstreams.faults.set_faults(Fault(upstream="payments", kind="latency", seconds=0.8))
+    await upstreams.faults.set_faults(Fault(upstream="payments", kind="latency", seconds=2))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(upstreams.charge(), 0.2)
     assert not (await upstreams.faults.ledger()).charges
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(1.4)
     ledger = await upstreams.faults.ledger()
-    assert ledger.charges[0].captured_s - ledger.calls[0].started_s == pytest.approx(0.405, abs=0.1)
+    assert 1 <= ledger.charges[0].captured_s - ledger.calls[0].started_s < 1.9
     assert ledger.calls[0].status is None
     assert ledger.calls[0].took_effect
 
@@ -266,7 +266,7 @@ async def test_a_drip_does_the_work_and_sends_a_byte_per_second(upstreams: Upstr
         started = time.monotonic()
         pieces = answer.aiter_raw()
         assert [await anext(pieces), await anext(pieces)] == [b"{", b'"']
-        assert time.monotonic() - started == pytest.approx(2, abs=0.3)
+        assert 1.9 < time.monotonic() - started < 5
         assert len((await upstreams.faults.ledger()).messages) == 1
         await upstreams.faults.clear_faults()
         with pytest.raises(httpx.RemoteProtocolError):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,14 @@ async def test_sessions_are_counted_by_state_and_by_role(
 
 
 async def test_a_sample_takes_milliseconds(cluster: Cluster, database: Database) -> None:
-    await cluster.sessions(database)
-    started = time.monotonic()
+    taken_s = []
     for _ in range(20):
+        started = time.monotonic()
         await cluster.sessions(database)
+        taken_s.append(time.monotonic() - started)
 
-    print(f"a sample of the sessions: {(time.monotonic() - started) / 20 * 1000:.2f} ms")
-    assert (time.monotonic() - started) / 20 < 0.05
+    print(f"a sample of the sessions: {statistics.median(taken_s) * 1000:.2f} ms")
+    assert statistics.median(taken_s) < 0.05
 
 
 async def test_a_role_enters_its_own_database_only(

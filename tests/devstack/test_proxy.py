@@ -112,12 +112,12 @@ async def test_psycopg_works_through_the_proxy(faults: FaultServer, dsn: str) ->
         async with cursor.copy("COPY t FROM STDIN") as copy:
             for number in range(10_000):
                 await copy.write_row((number,))
-        await faults.set_proxy(delay_s=0.2)
+        await faults.set_proxy(delay_s=0.5)
         with stopwatch() as watch:
             async with connection.pipeline():
                 cursors = [await connection.execute("SELECT %s::int", (number,)) for number in range(20)]
                 assert [await cursor.fetchone() for cursor in cursors] == [(number,) for number in range(20)]
-        assert 0.2 <= watch.elapsed_s < 0.55  # pipelined: not 20 times
+        assert 0.5 <= watch.elapsed_s < 5  # pipelined: not 20 times
         await faults.set_proxy()
         found = await (await connection.execute("SELECT count(*) FROM t")).fetchone()
         assert found == (10_200,)
@@ -140,18 +140,18 @@ async def test_a_round_trip_is_delayed_once_and_connections_wait_independently(
     faults: FaultServer, dsn: str, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     other = await asyncpg.connect(dsn)
-    await faults.set_proxy(delay_s=0.3)
+    await faults.set_proxy(delay_s=1)
     with stopwatch() as watch:
         await asyncio.gather(connection.execute("SELECT 1"), other.execute("SELECT 1"))
-    assert 0.3 <= watch.elapsed_s < 0.45
+    assert 1 <= watch.elapsed_s < 1.9
     with stopwatch() as watch:
         await connection.execute("SELECT 1; SELECT 2")
         await connection.execute("SELECT 3")
-    assert 0.6 <= watch.elapsed_s < 0.75
+    assert 2 <= watch.elapsed_s < 2.9
     await faults.set_proxy()
     with stopwatch() as watch:
         await connection.execute("SELECT 1")
-    assert watch.elapsed_s < 0.1
+    assert watch.elapsed_s < 0.9
     other.terminate()
 
 
@@ -170,7 +170,7 @@ async def test_a_commit_is_held_and_what_commits_itself_is_not(
 ) -> None:
     await connection.execute("CREATE TABLE held (n integer)")
     other = await asyncpg.connect(dsn)
-    await faults.set_proxy(commit_delay_s=0.5)
+    await faults.set_proxy(commit_delay_s=1.5)
     with stopwatch() as watch:
         await connection.execute("BEGIN")
         await connection.execute("INSERT INTO held VALUES (1)")
@@ -180,13 +180,13 @@ async def test_a_commit_is_held_and_what_commits_itself_is_not(
         await other.execute("INSERT INTO held VALUES (2)")
         assert not committing.done()
         await committing
-    assert 0.5 <= watch.elapsed_s < 0.8
+    assert 1.5 <= watch.elapsed_s < 2.9
     assert await connection.fetchval("SELECT count(*) FROM held") == 2
     await faults.set_proxy()
     with stopwatch() as watch:
         async with connection.transaction():
             await connection.execute("DROP TABLE held")
-    assert watch.elapsed_s < 0.3
+    assert watch.elapsed_s < 1.4
     other.terminate()
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,27 +16,31 @@ from grader import cli
 from grader.errors import RunDirectoryError
 from grader.paths import RunPaths
 
-HELP_WITHIN_S = 1.5
-
 
 def outcome_of(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
-def test_help_is_there_at_once() -> None:
-    def seconds() -> float:
-        began = time.perf_counter()
-        ended = outcome_of("import sys; sys.argv = ['grader', '--help']; from grader.cli import main; main()")
-        assert (ended.returncode, "regrade" in ended.stdout) == (0, True)
-        return time.perf_counter() - began
-
-    assert min(seconds() for _ in range(3)) < HELP_WITHIN_S
+def test_help_is_there() -> None:
+    ended = outcome_of("import sys; sys.argv = ['grader', '--help']; from grader.cli import main; main()")
+    assert (ended.returncode, "regrade" in ended.stdout) == (0, True)
 
 
 def test_the_command_line_loads_neither_the_load_generator_nor_a_service() -> None:
+    """What would keep everybody waiting who only asks for help; said by name, for seconds differ by machine."""
     ended = outcome_of("import grader.cli, sys; print(*sys.modules)")
     loaded = {name.partition(".")[0] for name in ended.stdout.split()}
-    assert not loaded & {"locust", "gevent", "fastapi", "uvicorn", "sqlalchemy", "boxoffice"}
+    assert "typer" in loaded
+    assert not loaded & {
+        "locust",
+        "gevent",
+        "fastapi",
+        "uvicorn",
+        "sqlalchemy",
+        "boxoffice",
+        "pytest",
+        "numpy",
+    }
 
 
 def test_without_arguments_the_help_is_shown(grader: Callable[..., Ended]) -> None:
