@@ -89,13 +89,30 @@ async def drive(stage: Stage) -> None:
 
 
 async def _amounts(stage: Stage, live: CurrencyData, currency: str, quote: Decimal) -> None:
-    """Each half-cent event alone and both together; several tickets at once; the same in EUR, said and not said."""
+    """The orders one after the other, then what the pages say of the prices."""
     stage.record.exchanges["displays"] = []
-    per_ticket = _rounded_per_ticket(live.open_events(minimum_seats=300), quote)
-    cheap = next(event for event in live.open_events() if event.price < 1)
+    orders = amounts(live, currency, quote)
+    for items, chosen in orders:
+        answer = await stage.order("orders", items, currency=chosen)
+        if answer.status is None:
+            break
+    for items, chosen in orders[: len(live.half_cents) + 2]:
+        await stage.get("displays", f"/events/{items[0][0]}?currency={chosen}")
+
+
+def amounts(
+    live: CurrencyData, currency: str, quote: Decimal
+) -> list[tuple[list[tuple[int, int]], str | None]]:
+    """What is ordered, as lines of event and quantity, and in which currency; all of it together can be had.
+
+    Each half-cent event alone and both together; several tickets at once; the same in EUR, said and not said.
+    """
+    with_seats = live.open_events(minimum_seats=300)
+    cheap = next(event for event in with_seats if event.price < 1)
+    per_ticket = _rounded_per_ticket([event for event in with_seats if event is not cheap], quote)
     alone = [([(event.id, 1)], HALF_CENT_CURRENCY) for event in live.half_cents]
     together = [(event.id, 2) for event in live.half_cents]
-    orders: list[tuple[list[tuple[int, int]], str | None]] = [
+    return [
         *alone,
         ([*together, (cheap.id, 3)], HALF_CENT_CURRENCY),
         ([(per_ticket.id, QUANTITY)], currency),
@@ -103,12 +120,6 @@ async def _amounts(stage: Stage, live: CurrencyData, currency: str, quote: Decim
         ([(per_ticket.id, 3)], "EUR"),
         ([(cheap.id, 3), (per_ticket.id, 3)], None),
     ]
-    for items, chosen in orders:
-        answer = await stage.order("orders", items, currency=chosen)
-        if answer.status is None:
-            break
-    for items, chosen in orders[: len(alone) + 2]:
-        await stage.get("displays", f"/events/{items[0][0]}?currency={chosen}")
 
 
 def _rounded_per_ticket(events: Sequence[LiveEvent], quote: Decimal) -> LiveEvent:

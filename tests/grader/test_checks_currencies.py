@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -10,11 +11,11 @@ import pytest
 from shop_records import Spoil, failures, outcome_of, read, with_exchanges, with_ledger
 
 from devstack.artifacts import Artifact, Charge, Exchange, Ledger, UpstreamCall
-from devstack.faults.rates import HALF_CENT_CURRENCY, rate
+from devstack.faults.rates import CURRENCIES, HALF_CENT_CURRENCY, rate
 from devstack.seed import LiveData
 from grader.checks import test_currencies as checks
 from grader.model import Verdict
-from grader.scenarios.currencies import HALF_CENT_PRICES, currency_data, half_cent_prices
+from grader.scenarios.currencies import HALF_CENT_PRICES, amounts, currency_data, half_cent_prices
 
 PRICES = {"1": "15.00", "2": "25.00", "3": "0.07", "4": "33.33"}
 RATES = {"GBP": "0.871", "SEK": "11.0123", "CAD": "1.6203"}
@@ -201,6 +202,19 @@ def test_the_events_of_the_scenario_tell_ways_of_rounding_apart(seed: int) -> No
     assert len({event.id for event in data.events}) == len(data.events)
     assert set(live.events) < set(data.events)
     assert any(event.price < 1 for event in data.open_events())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_all_that_is_ordered_can_be_had(seed: int) -> None:
+    live = LiveData.from_seed(seed, dt.datetime(2026, 1, 5, 12, tzinfo=dt.UTC))
+    data = currency_data(live, live.now)
+    seats = {event.id: event.seats_total for event in data.open_events()}
+    for currency in set(CURRENCIES) - {"EUR", HALF_CENT_CURRENCY}:
+        left = Counter(seats)
+        for items, _ in amounts(data, currency, rate(seed, "EUR", currency)):
+            assert len({event for event, _ in items}) == len(items), "a line for each event"
+            left.subtract(dict(items))
+        assert min(left.values()) >= 0
 
 
 def test_half_up_and_binary_rounding_are_both_caught() -> None:
