@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, TypeVar
@@ -20,11 +21,13 @@ from rich.text import Text
 
 from devstack.errors import DevstackError
 from grader import doctor as doctor_module
-from grader.errors import ExitCode, GraderError
+from grader.errors import ExitCode, GraderError, UsageError
+from grader.intake import require_box_office
 from grader.judging import regrade as regrade_run
 from grader.model import Scorecard
-from grader.pipeline import RunRequest, default_out, run
+from grader.pipeline import RunRequest, default_out, grade, prepare
 from grader.reports.terminal import RunView, print_report
+from grader.sandbox.levels import Sandbox, choose, entered
 from grader.scoring import exit_code
 from grader.text import one_line
 from grader.validate.cli import register as register_validate
@@ -40,6 +43,24 @@ DETAIL_CHARACTERS = 600
 """Of an error or a finding: paths are long, and the next step comes last."""
 
 NO_SANDBOX = "No sandbox: the submission runs with your rights. Grade only code that you trust."
+
+
+class Isolation(StrEnum):
+    """What ``--sandbox`` takes."""
+
+    AUTO = "auto"
+    STRONG = "strong"
+    CONTAINER = "container"
+
+
+def choose_sandbox(isolation: Isolation, unsafe: bool) -> Sandbox:
+    """The sandbox that was asked for, tried for real; a banner if it is none. Raises SandboxUnavailable, UsageError."""
+    if not unsafe:
+        return choose(isolation.value)
+    if isolation is not Isolation.AUTO:
+        raise UsageError("--sandbox and --unsafe-no-sandbox exclude each other", hint="choose one")
+    Console(stderr=True, highlight=False).print(NO_SANDBOX, style="bold white on red", soft_wrap=True)
+    return choose("none")
 
 
 @app.command("run")
@@ -62,6 +83,12 @@ def run_command(
     postgres_bin: Annotated[
         Path | None, typer.Option(help="Folder with another PostgreSQL's programs.")
     ] = None,
+    sandbox: Annotated[
+        Isolation, typer.Option(help="Level of isolation; auto is the strongest that works here.")
+    ] = Isolation.AUTO,
+    unsafe_no_sandbox: Annotated[
+        bool, typer.Option("--unsafe-no-sandbox", help="Run the submission with your rights, unprotected.")
+    ] = False,
 ) -> None:
     """Grade the submission at PATH."""
     request = RunRequest(
@@ -73,10 +100,14 @@ def run_command(
         rubric=rubric,
         postgres_bin=postgres_bin,
     )
-    errors = Console(stderr=True, highlight=False)
-    errors.print(NO_SANDBOX, style="bold white on red", soft_wrap=True)
+    require_box_office(path)
+    chosen = choose_sandbox(sandbox, unsafe_no_sandbox)
     with RunView() as view:
-        scorecard = _interruptible(run(request, view), lambda: view.phase("stopping everything"))
+        prepared = _interruptible(prepare(request, view), lambda: view.phase("stopping everything"))
+    with entered(chosen) as placement, RunView() as view:
+        scorecard = _interruptible(
+            grade(prepared, view, placement, chosen), lambda: view.phase("stopping everything")
+        )
     _finish(scorecard, request.out, fail_under)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 import tempfile
@@ -16,9 +17,10 @@ from devstack.placement import LocalPlacement
 from devstack.postgres import Cluster
 from devstack.postgres_binaries import find_binaries
 from grader.checks import collect_checks
-from grader.errors import GraderError
+from grader.errors import GraderError, SandboxUnavailable
 from grader.pipeline import MINIMUM_FREE_BYTES
 from grader.rubric import load_rubric, validate_rubric
+from grader.sandbox.levels import choose
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,7 @@ async def examine(postgres_bin: Path | None) -> list[Finding]:
         Finding("disk", free > MINIMUM_FREE_BYTES, f"{free // 10**6} MB free at {cache_directory()}"),
         _rubric(),
         await _postgres(postgres_bin),
-        Finding(
-            "sandbox",
-            True,
-            "level none: the submission runs with your rights; grade only code that you trust",
-        ),
+        await asyncio.to_thread(_sandbox),
     ]
     return findings
 
@@ -59,13 +57,21 @@ def _rubric() -> Finding:
         return Finding("rubric", False, str(error))
 
 
+def _sandbox() -> Finding:
+    try:
+        found = choose("auto")
+    except SandboxUnavailable as error:
+        return Finding("sandbox", False, str(error))
+    return Finding("sandbox", True, f"level {found.level}: {', '.join(found.details)}")
+
+
 async def _postgres(postgres_bin: Path | None) -> Finding:
     try:
         with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
             cluster = await Cluster.start(
                 Path(folder),
                 binaries=find_binaries(postgres_bin),
-                bind_address=LocalPlacement.bind_address,
+                bind_address=LocalPlacement.control_address,
                 progress=lambda _: None,
             )
             version = cluster.version

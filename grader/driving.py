@@ -106,7 +106,7 @@ async def _drive_within_budget(stage: Stage) -> Outcome:
     await asyncio.sleep(EXIT_NOTICE_S)
     if stage.started and stage.service.died and outcome.kind in ("completed", "trouble"):
         # Whatever else went wrong then, this is why.
-        message = f"the service ended with status {stage.service.returncode} while it was being driven"
+        message = f"{stage.service.how_it_ended()} while it was being driven"
         outcome = Outcome(kind="cut-short", reason=_with_last_line(message, stage))
     if outcome.kind == "cut-short":
         # What reached the upstreams is evidence also for a scenario that did not come to its end.

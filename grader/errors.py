@@ -11,6 +11,8 @@
     ├── NoRoom                  the disk is too full for a run
     ├── EnvironmentFailed       the submission's dependencies could not be installed
     ├── LoadTrouble             the load could not be offered as planned (grader/load/generator.py)
+    ├── SandboxUnavailable      no sandbox of the wanted level works on this machine
+    ├── SandboxFailed           a sandbox did not start a service
     ├── JudgingFailed           checks could not be collected or run
     └── KitChanged              the kit's own sources changed during a run
 
@@ -80,6 +82,14 @@ class NoRoom(GraderError):
 
 class EnvironmentFailed(GraderError):
     """The submission's dependencies could not be installed."""
+
+
+class SandboxUnavailable(GraderError):
+    """No sandbox of the wanted level works on this machine."""
+
+
+class SandboxFailed(GraderError):
+    """A sandbox that works on this machine failed to start a service: our trouble."""
 
 
 class JudgingFailed(GraderError):

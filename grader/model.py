@@ -210,7 +210,7 @@ class Machine(Frozen):
 class RunLock(Frozen):
     """What a run was made of: all that its scorecard needs besides the artifacts.
 
-    ``selection`` holds the ids of the checks that were asked for; empty means all. ``warnings`` and
+    ``sandbox_details`` says what the sandbox was made of. ``selection`` holds the ids of the checks that were asked for; empty means all. ``warnings`` and
     ``red_flags`` are what the run itself found worth saying; they are carried into the scorecard.
     """
 
@@ -223,6 +223,7 @@ class RunLock(Frozen):
     python_version: str
     machine: Machine
     sandbox_level: Literal["none", "strong", "container"]
+    sandbox_details: tuple[str, ...] = ()
     seed: int
     quick: bool = False
     selection: tuple[Identifier, ...] = ()

@@ -16,10 +16,12 @@ from tempfile import TemporaryFile
 
 import psutil
 
-from devstack.paths import CACHE_VARIABLE, cache_directory
+from devstack.paths import CACHE_VARIABLE, cache_directory, kit_root
+from devstack.placement import LocalPlacement, Placement
 from devstack.world import Submission
 from grader import environment, intake, sources
 from grader.checks import collect_checks
+from grader.environment import ServiceEnvironment
 from grader.errors import KitChanged, NoRoom, RunDirectoryError, UsageError
 from grader.judging import judge_record
 from grader.model import Machine, RunLock, Scorecard
@@ -27,13 +29,14 @@ from grader.paths import RunPaths, write_json, write_text
 from grader.repeats import MAXIMUM_REPEATS, ROUNDS, repeats
 from grader.reports.terminal import RunView
 from grader.rubric import Rubric, default_rubric, load_rubric, validate_rubric
-from grader.run_world import RunWorld, Timing
+from grader.run_world import LOAD, RunWorld, Timing
+from grader.sandbox.levels import Sandbox
 from grader.scenarios import SCENARIOS
 from grader.scenarios.stage import Scenario
 from grader.watch import NOT_WATCHED, not_watched
 
 QUICK_LEAVES_OUT = frozenset(
-    scenario.name for scenario in SCENARIOS if not scenario.quiet or scenario.name == "load"
+    scenario.name for scenario in SCENARIOS if not scenario.quiet or scenario.name == LOAD
 )
 """Scenarios that mostly wait, and the load: what ``--quick`` does without."""
 
@@ -62,11 +65,27 @@ class RunRequest:
     postgres_bin: Path | None = None
 
 
-async def run(request: RunRequest, view: RunView) -> Scorecard:
-    """Grade a submission into ``request.out``. Raises GraderError and DevstackError, each with one line.
+@dataclass(frozen=True)
+class Prepared:
+    """A submission that was taken in, with all that needs the network or other people's programs already done."""
 
-    Whatever happens, every process that was started has ended when this returns or raises; the run
-    directory stays.
+    request: RunRequest
+    rubric: Rubric
+    selection: tuple[str, ...]
+    checks: tuple[str, ...]
+    scenarios: tuple[Scenario, ...]
+    kit: str
+    paths: RunPaths
+    taken: intake.Intake
+    environment: ServiceEnvironment
+    reference: ServiceEnvironment | None
+    timing: Timing
+
+
+async def prepare(request: RunRequest, view: RunView) -> Prepared:
+    """Take the submission in and install what it needs. Raises GraderError and DevstackError, each with one line.
+
+    Starts no thread that outlives it: the next step may be to enter namespaces.
     """
     timing = Timing()
     rubric = load_rubric(request.rubric)
@@ -78,38 +97,82 @@ async def run(request: RunRequest, view: RunView) -> Scorecard:
     intake.require_box_office(request.submission)
     _require_room(cache_directory(), MINIMUM_FREE_BYTES)
     paths = _make_run_directory(request.out)
+    with timing.phase("preparation"):
+        view.phase("taking the submission in")
+        taken = intake.take_in(request.submission, paths.submission)
+        service_environment = await environment.prepare(taken.source, view.phase)
+        loaded = any(scenario.name == LOAD for scenario in scenarios)
+        reference = await environment.prepare(kit_root() / "solution", view.phase) if loaded else None
+    return Prepared(
+        request,
+        rubric,
+        selection,
+        checks,
+        scenarios,
+        kit,
+        paths,
+        taken,
+        service_environment,
+        reference,
+        timing,
+    )
+
+
+async def run(request: RunRequest, view: RunView) -> Scorecard:
+    """Prepare and grade in one go, without a sandbox: for submissions of the kit's own. Raises what these two raise."""
+    return await grade(await prepare(request, view), view)
+
+
+async def grade(
+    prepared: Prepared,
+    view: RunView,
+    placement: Placement | None = None,
+    sandbox: Sandbox = Sandbox("none"),  # noqa: B008 (immutable)
+) -> Scorecard:
+    """Grade what was prepared. Raises GraderError and DevstackError, each with one line.
+
+    ``placement`` is where ``sandbox`` is; without it the submission runs without one. Whatever happens, every process
+    that was started has ended when this returns or raises; the run directory stays.
+    """
+    request, paths, timing = prepared.request, prepared.paths, prepared.timing
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     async with AsyncExitStack() as stack:
-        run_world = RunWorld(paths, view, seed, stack, timing)
+        run_world = RunWorld(
+            paths,
+            view,
+            seed,
+            stack,
+            timing,
+            placement=placement or LocalPlacement(),
+            reference=prepared.reference,
+        )
         with timing.phase("preparation"):
-            view.phase("taking the submission in")
-            taken = intake.take_in(request.submission, paths.submission)
-            service_environment = await environment.prepare(taken.source, view.phase)
-            await run_world.prepare(
-                Submission(taken.source, service_environment.python), request.postgres_bin
-            )
+            submission = Submission(prepared.taken.source, prepared.environment.python)
+            await run_world.prepare(submission, request.postgres_bin)
             lock = RunLock(
                 kit_version=metadata.version("boxoffice-assessment-kit"),
                 submission_name=request.submission.resolve().name,
-                submission_digest=taken.digest,
-                dependencies_digest=service_environment.digest,
-                rubric_digest=rubric.digest,
+                submission_digest=prepared.taken.digest,
+                dependencies_digest=prepared.environment.digest,
+                rubric_digest=prepared.rubric.digest,
                 postgres_version=run_world.cluster.version,
                 python_version=platform.python_version(),
                 machine=_machine(),
-                sandbox_level="none",
+                sandbox_level=sandbox.level,
+                sandbox_details=sandbox.details,
                 seed=seed,
                 quick=request.quick,
-                selection=selection,
+                selection=prepared.selection,
                 warnings=(NOT_WATCHED_WARNING,) if not_watched() else (),
             )
-            write_text(paths.rubric, (request.rubric or default_rubric()).read_text(encoding="utf-8"))
+            rubric_text = (request.rubric or default_rubric()).read_text(encoding="utf-8")
+            write_text(paths.rubric, rubric_text)
             write_json(paths.lock, lock)
         with timing.phase("driving"):
-            await run_world.drive_all(scenarios)
-        scorecard = await _judge_and_repeat(run_world, scenarios, rubric, paths, timing)
+            await run_world.drive_all(prepared.scenarios)
+        scorecard = await _judge_and_repeat(run_world, prepared.scenarios, prepared.rubric, paths, timing)
     timing.write(paths.timing)
-    if not not_watched() and sources.digest(scenarios, checks) != kit:
+    if not not_watched() and sources.digest(prepared.scenarios, prepared.checks) != prepared.kit:
         paths.scorecard.unlink(missing_ok=True)
         raise KitChanged("the kit changed while it ran: this run judges nothing", hint="grade again")
     return scorecard

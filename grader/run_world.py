@@ -17,19 +17,22 @@ from pydantic import JsonValue
 from devstack.artifacts import Artifact, Disturbance, Outcome
 from devstack.errors import MigrationFailed
 from devstack.paths import kit_root
-from devstack.placement import LocalPlacement, Placement
+from devstack.placement import Placement
 from devstack.postgres import Cluster
 from devstack.postgres_binaries import find_binaries
 from devstack.seed import LiveData
 from devstack.world import Submission, WorldSettings
-from grader import environment
 from grader.disturbance import excuse
 from grader.driving import drive
+from grader.environment import ServiceEnvironment
 from grader.errors import VERDICT_POLICY, Cause
 from grader.paths import RunPaths, write_json
 from grader.reports.terminal import RunView
 from grader.scenarios.stage import Scenario
 from grader.watch import Watch
+
+LOAD = "load"
+"""The scenario beside which the solution runs."""
 
 SIDE_BY_SIDE = 6
 """Waiting scenarios driven at the same time; each uses a few per cent of a core."""
@@ -86,13 +89,17 @@ class RunWorld:
         seed: int,
         stack: AsyncExitStack,
         timing: Timing,
+        *,
+        placement: Placement,
+        reference: ServiceEnvironment | None,
     ) -> None:
         self.view = view
         self._paths = paths
         self._seed = seed
         self._stack = stack
         self._timing = timing
-        self._placement: Placement = LocalPlacement()
+        self._placement = placement
+        self._reference_environment = reference
         self._secret = secrets.token_hex(16)
         self._now = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
         self._live = LiveData.from_seed(seed, self._now)
@@ -116,7 +123,7 @@ class RunWorld:
         self.cluster = await Cluster.start(
             self._paths.logs,
             binaries=binaries,
-            bind_address=self._placement.bind_address,
+            bind_address=self._placement.control_address,
             progress=self.view.phase,
         )
         self._stack.push_async_callback(self.cluster.stop)
@@ -150,9 +157,9 @@ class RunWorld:
     async def _reference_settings(self) -> WorldSettings:
         """The solution, beside which the load is measured; prepared when the load needs it."""
         if self._reference is None:
-            source = kit_root() / "solution"
-            prepared = await environment.prepare(source, self.view.phase)
-            self._reference = await self._template("solution", Submission(source, prepared.python))
+            assert self._reference_environment is not None, "a run with a load prepares the solution"
+            solution = Submission(kit_root() / "solution", self._reference_environment.python)
+            self._reference = await self._template("solution", solution)
         return self._reference
 
     async def drive_all(self, scenarios: Sequence[Scenario]) -> None:
@@ -222,7 +229,7 @@ class RunWorld:
         assert self._settings is not None
         attempt = len(self._paths.attempts(scenario.name)) + 1
         self.view.scenario_started(scenario.name)
-        reference = await self._reference_settings() if scenario.name == "load" else None
+        reference = await self._reference_settings() if scenario.name == LOAD else None
         begun = time.monotonic()
         artifact = await drive(
             scenario,
@@ -248,7 +255,7 @@ def _by_kind(
     scenarios: Sequence[Scenario],
 ) -> tuple[list[Scenario], list[Scenario], list[Scenario]]:
     """The quiet scenarios, the waiting ones (longest first, so that they end together), the load."""
-    load = [scenario for scenario in scenarios if scenario.name == "load"]
+    load = [scenario for scenario in scenarios if scenario.name == LOAD]
     quiet = [scenario for scenario in scenarios if scenario.quiet and scenario not in load]
     waiting = [scenario for scenario in scenarios if not scenario.quiet and scenario not in load]
     return quiet, sorted(waiting, key=lambda scenario: -scenario.budget_s), load

@@ -20,7 +20,7 @@ from typing import Literal
 import psutil
 
 from devstack.artifacts import Disturbance, MachineSample, quantile
-from devstack.placement import TREE_MARK
+from devstack.placement import TREE_MARK, tree_tag
 from grader.cpu import TICK_S, Cpu, content
 
 NOT_WATCHED = "GRADER_NOT_WATCHED"
@@ -36,7 +36,6 @@ Group = Literal["submission", "database", "kit"]
 _PROC = Path("/proc")
 _MIB = 2**20
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_TREE = f"{TREE_MARK}=".encode()
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class ProcessTable:
     """The run's processes by family. ``source`` is the tree of the submission whose services are told from others."""
 
     def __init__(self, source: Path) -> None:
-        self._settings = f"PYTHONPATH={source / 'src'}".encode()
+        self._tag = f"{TREE_MARK}={tree_tag(source)}-".encode()
         self._families: dict[int, Family | None] = {os.getpid(): _GRADER}
         """Of every living pid; ``None``: foreign, and not read again."""
 
@@ -97,8 +96,8 @@ class ProcessTable:
     def _recognised(self, pid: int, *, ours: bool) -> Family | None:
         """The family of a process that has no relative in one: a child of the grader, or left behind by a double fork."""
         environment = content(_PROC / str(pid) / "environ").split(b"\0")
-        mark = next((entry for entry in environment if entry.startswith(_TREE)), b"")
-        if mark and self._settings in environment:
+        mark = next((entry for entry in environment if entry.startswith(self._tag)), b"")
+        if mark:
             return Family("submission", mark.decode(errors="replace"))
         if not ours:
             return None

@@ -147,7 +147,7 @@ async def _observe(
     after = {name: await _cpu(services[name], worlds[name]) for name in services}
     if services[SUBMISSION].returncode is not None:
         # its CPU time went with it, and what it answered before does not make a busy minute
-        raise ServiceDied(f"the service ended with status {services[SUBMISSION].returncode} during the load")
+        raise ServiceDied(f"{services[SUBMISSION].how_it_ended()} during the load")
     return await running.result(), {name: after[name].since(before[name]) for name in services}
 
 

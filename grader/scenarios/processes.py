@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import psutil
 
 from devstack.service import Service
+
+_ESTABLISHED = "01"
+"""Of the state column of /proc/PID/net/tcp."""
 
 SAMPLE_INTERVAL_S = 0.3
 ACTIVE_SHARE = 0.3
@@ -31,6 +36,34 @@ class ServingProcesses:
         return len(self.connected) if len(self.connected) > 1 else max(len(self.connected), len(active))
 
 
+def _serves(pid: int, port: int) -> bool:
+    """Whether the process holds an established TCP connection whose own end is ``port``.
+
+    Not by psutil: it looks into the caller's network namespace only, and a service may have one of its own.
+    """
+    inodes: set[str] = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _ESTABLISHED and int(fields[1].rpartition(":")[2], 16) == port:
+                    inodes.add(f"socket:[{fields[9]}]")
+    if not inodes:
+        return False
+    for descriptor in _descriptors(pid):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/fd/{descriptor}") in inodes:
+                return True
+    return False
+
+
+def _descriptors(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return []
+
+
 @contextlib.asynccontextmanager
 async def watch_processes(service: Service) -> AsyncIterator[ServingProcesses]:
     """Sample the service's processes while the block runs."""
@@ -45,10 +78,7 @@ async def watch_processes(service: Service) -> AsyncIterator[ServingProcesses]:
                 spent = process.cpu_times()
                 total = spent.user + spent.system
                 seen.cpu_s[pid] = total - first.setdefault(pid, total)
-                if any(
-                    found.status == psutil.CONN_ESTABLISHED and getattr(found.laddr, "port", None) == port
-                    for found in process.net_connections("tcp")
-                ):
+                if port is not None and _serves(pid, port):
                     seen.connected.add(pid)
 
     async def sampler() -> None:

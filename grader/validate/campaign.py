@@ -114,13 +114,15 @@ class Campaign:
         """Answer the question. ``fresh``: as if nothing had been driven before."""
         read = self._evidence.read(self._digests)
         self._durations.learn(read.rows)
+        # What another sandbox saw is no evidence for this one.
+        known = [row for row in read.rows if row.sandbox == self._question.sandbox]
         if fresh:
             asked = set(self._units)
-            self._rows = [row for row in read.rows if row.unit not in asked]
+            self._rows = [row for row in known if row.unit not in asked]
             for unit in self._units:
                 self._cache.forget(unit)
         else:
-            self._rows = self._without_halves(read.rows)
+            self._rows = self._without_halves(known)
             await self._judge_what_was_driven()
         repeated = 0
         if self._driver is not None:
@@ -236,6 +238,7 @@ class Campaign:
             scenario_digest=unit.scenario_digest,
             checks_digest=self._digests.checks[unit.scenario],
             seed=unit.seed,
+            sandbox=unit.sandbox,
             attempt=attempt,
             date=driven.date,
             duration_s=driven.duration_s,
@@ -255,7 +258,13 @@ class Campaign:
         known = by_unit(self._rows)
         for scenario in self._companions(unit.scenario):
             other = Unit(
-                unit.subject, unit.kind, unit.tree, scenario, self._digests.scenarios[scenario], unit.seed
+                unit.subject,
+                unit.kind,
+                unit.tree,
+                scenario,
+                self._digests.scenarios[scenario],
+                unit.seed,
+                unit.sandbox,
             )
             paths = self._cache.attempts(other)
             driven = [row.attempt for row in known.get(other, ()) if row.drivable and row.attempt in paths]

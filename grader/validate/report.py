@@ -77,6 +77,7 @@ def _circumstances(rows: Sequence[Row], digests: Digests) -> Iterator[str]:
     yield f"| driven | {' to '.join(dict.fromkeys((dates[0], dates[-1]))) if dates else 'nothing yet'} |"
     yield f"| machine | {'; '.join(machines) or '—'} |"
     yield f"| seeds | {', '.join(map(str, sorted({row.seed for row in rows}))) or '—'} |"
+    yield f"| sandbox | {', '.join(sorted({row.sandbox for row in rows})) or '—'} |"
     yield f"| units side by side | {', '.join(lanes) or '—'} |"
     yield f"| time spent driving | {sum(row.duration_s for row in rows) / 3600:.1f} h |"
     yield f"| kit | {metadata.version('boxoffice-assessment-kit')} |"

@@ -18,6 +18,7 @@ from devstack.artifacts import Frozen
 from grader.errors import RunDirectoryError
 from grader.model import Fraction, Identifier, Verdict
 from grader.paths import write_text
+from grader.sandbox.levels import Level
 from grader.validate.subjects import Kind
 from grader.validate.units import Digests, Hardware, Unit
 
@@ -38,7 +39,7 @@ class Row(Frozen):
     """One attempt at one unit. ``verdicts`` hold the checks that this scenario's record decides.
 
     A check of several scenarios is in the row of the one that was driven last. ``lanes``: how many units were
-    driven side by side.
+    driven side by side. ``sandbox``: at which level of isolation.
     """
 
     subject: Identifier
@@ -56,11 +57,14 @@ class Row(Frozen):
     outcome: Literal["completed", "blocked", "cut-short", "trouble"]
     reason: str = ""
     verdicts: dict[Identifier, Seen]
+    sandbox: Level = "none"
 
     @property
     def unit(self) -> Unit:
         """What was driven."""
-        return Unit(self.subject, self.kind, self.tree, self.scenario, self.scenario_digest, self.seed)
+        return Unit(
+            self.subject, self.kind, self.tree, self.scenario, self.scenario_digest, self.seed, self.sandbox
+        )
 
     @property
     def drivable(self) -> bool:

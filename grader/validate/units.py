@@ -16,13 +16,14 @@ from pydantic import ValidationError
 from devstack.artifacts import Artifact, Frozen
 from grader.model import CheckMeta
 from grader.paths import write_bytes
+from grader.sandbox.levels import Level
 from grader.scenarios.stage import Scenario
 from grader.validate.subjects import Kind, Subject
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One scenario on one subject; ``tree`` and ``scenario_digest`` say on which bytes."""
+    """One scenario on one subject; ``tree`` and ``scenario_digest`` say on which bytes, ``sandbox`` at which level."""
 
     subject: str
     kind: Kind
@@ -30,11 +31,12 @@ class Unit:
     scenario: str
     scenario_digest: str
     seed: int
+    sandbox: Level = "none"
 
     @property
     def key(self) -> str:
         """The same for the same tree, scenario and seed, whatever the subject is called."""
-        text = f"{self.tree} {self.scenario} {self.scenario_digest} {self.seed}"
+        text = f"{self.tree} {self.scenario} {self.scenario_digest} {self.seed} {self.sandbox}"
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -55,6 +57,7 @@ class Question:
     scenarios: Mapping[str, tuple[str, ...]]
     seed: int
     metas: Mapping[str, CheckMeta] = field(default_factory=dict)
+    sandbox: Level = "none"
 
     def units(self, digests: Digests) -> tuple[Unit, ...]:
         """Every unit that the question needs, subject by subject."""
@@ -66,6 +69,7 @@ class Question:
                 scenario=scenario,
                 scenario_digest=digests.scenarios[scenario],
                 seed=self.seed,
+                sandbox=self.sandbox,
             )
             for subject in self.subjects
             for scenario in self.scenarios[subject.name]
@@ -79,6 +83,7 @@ def ask(
     *,
     seed: int,
     exhaustive: bool = False,
+    sandbox: Level = "none",
 ) -> Question:
     """What must be driven to judge the checks that each expectation names, or with ``exhaustive`` every one."""
     chosen = tuple(subjects)
@@ -90,7 +95,7 @@ def ask(
         )
         for subject in chosen
     }
-    return Question(subjects=chosen, scenarios=needed, seed=seed, metas=metas)
+    return Question(subjects=chosen, scenarios=needed, seed=seed, metas=metas, sandbox=sandbox)
 
 
 def _needed(subject: Subject, metas: Mapping[str, CheckMeta]) -> frozenset[str]:

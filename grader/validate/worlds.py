@@ -16,7 +16,7 @@ from types import TracebackType
 
 from devstack.artifacts import Artifact, Outcome
 from devstack.errors import MigrationFailed
-from devstack.placement import LocalPlacement
+from devstack.placement import LocalPlacement, Placement
 from devstack.postgres import Cluster, Database, find_binaries
 from devstack.seed import LiveData
 from devstack.world import Submission, WorldSettings
@@ -121,7 +121,9 @@ class Worlds:
         keep: Path | None = None,
         progress: Callable[[str], None] = lambda _: None,
         postgres_bin: Path | None = None,
+        placement: Placement | None = None,
     ) -> None:
+        self._placement = placement or LocalPlacement()
         self._trees = trees
         self._scratch = scratch
         self._keep = keep
@@ -173,7 +175,7 @@ class Worlds:
             cluster=self._cluster,
             template=template,
             live=live,
-            placement=LocalPlacement(),
+            placement=self._placement,
             submission=Submission(source, prepared.python),
             seed=seed,
             ticket_secret=self._secret,
@@ -187,7 +189,7 @@ class Worlds:
                 self._cluster = await Cluster.start(
                     self._scratch / "postgres",
                     binaries=find_binaries(self._postgres_bin),
-                    bind_address=LocalPlacement().bind_address,
+                    bind_address=self._placement.control_address,
                     progress=self._progress,
                 )
                 self._stack.push_async_callback(self._cluster.stop)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from devstack.artifacts import Artifact
+from devstack.placement import TREE_MARK, tree_tag
 from devstack.postgres import Cluster
 from devstack.world import WorldSettings
 from grader.cpu import Cpu
@@ -55,7 +56,7 @@ def spinning(code: str = SPIN, **environment: str) -> Iterator[subprocess.Popen[
 
 
 def services_environment(source: Path, mark: str) -> dict[str, str]:
-    return {"PYTHONPATH": str(source / "src"), "BOXOFFICE_PROCESS_TREE": mark}
+    return {TREE_MARK: f"{tree_tag(source)}-{mark}"}
 
 
 def used(table: ProcessTable, group: str, seconds: float = 1.0) -> float:

@@ -1,0 +1,156 @@
+"""A service's process in a sandbox: the outermost process is bubblewrap's, the second one its init, then the service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+
+from devstack.placement import LogCopy, Usage, descendants, living, parents
+from grader.errors import SandboxFailed
+from grader.sandbox.limits import Confinement
+
+START_LIMIT_S = 15.0
+_POLL_S = 0.005
+_SIGNALLED = 128
+"""A shell's convention, which bubblewrap keeps: 128 + n for an end by signal n."""
+
+
+class SandboxProcess:
+    """A service in its sandbox, and everything that it started. Made by :meth:`adopt`."""
+
+    def __init__(
+        self,
+        outer: asyncio.subprocess.Process,
+        init: int,
+        pid: int,
+        confinement: Confinement,
+        log: LogCopy,
+        status: asyncio.ReadTransport,
+    ) -> None:
+        self._outer = outer
+        self._init = init
+        self.pid = pid
+        self._confinement = confinement
+        self._log = log
+        # Kept open: bubblewrap would die of telling us how the service ended.
+        self._status = status
+        confinement.started(self.members, self._kill)
+
+    @classmethod
+    async def adopt(
+        cls, outer: asyncio.subprocess.Process, status: int, confinement: Confinement, log: Path
+    ) -> SandboxProcess:
+        """Wait until bubblewrap has started the service. ``status``: our end of its ``--json-status-fd``; it is closed.
+
+        Raises SandboxFailed if it could not.
+        """
+        assert outer.stdout is not None
+        copy = LogCopy(outer.stdout, log)
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(status, "rb", buffering=0)
+        )
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                line = await reader.readline()
+                init = int(json.loads(line)["child-pid"]) if line else 0
+                pid = await _first_child(init, outer) if init else 0
+            if not pid and not await _was_executed(reader):
+                raise SandboxFailed(f"bubblewrap could not start the service: {copy.last_line()}; see {log}")
+            return cls(outer, init, pid or init, confinement, copy, transport)
+        except BaseException as error:
+            transport.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(outer.pid, signal.SIGKILL)
+            await outer.wait()
+            await copy.close()
+            if isinstance(error, TimeoutError):
+                raise SandboxFailed(
+                    f"bubblewrap did not start the service in {START_LIMIT_S:.0f} s"
+                ) from error
+            raise
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status of the service's own process; −n if signal n ended it."""
+        code = self._outer.returncode
+        return code if code is None or code <= _SIGNALLED else _SIGNALLED - code
+
+    def signal(self, number: int) -> None:
+        """Send ``number`` to the service's own process; one that has ended is no error."""
+        if self._outer.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def members(self) -> list[int]:
+        """Host pids of what lives in the sandbox, its init left out."""
+        if self._outer.returncode is not None:
+            return []  # the init's number may be somebody else's by now
+        found = descendants(self._init) - {self._init}
+        return sorted(pid for pid in found if living(pid))
+
+    def usage(self) -> Usage:
+        """CPU (own plus reaped children) and resident memory of what lives in the sandbox."""
+        cpu_s, rss_bytes, count = 0.0, 0, 0
+        for pid in (self._init, *self.members()):
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                times = process.cpu_times()
+                cpu_s += times.user + times.system + times.children_user + times.children_system
+                if pid != self._init:
+                    rss_bytes += process.memory_info().rss
+                    count += 1
+        return Usage(cpu_s=cpu_s, rss_bytes=rss_bytes, processes=count)
+
+    def exceeded(self) -> str | None:
+        """The limit that ended it, as a sentence; ``None``: none did."""
+        return self._confinement.exceeded()
+
+    async def wait_gone(self, timeout_s: float) -> bool:
+        """Poll until nothing lives in the sandbox."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self._outer.returncode is None:
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+    async def kill_all(self) -> None:
+        """End the sandbox: with its init everything in it ends."""
+        self._kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._outer.wait(), timeout=5)
+        await self._log.close()
+        self._status.close()
+        transport = getattr(self._outer, "_transport", None)
+        if transport is not None:
+            transport.close()
+        await self._confinement.close()
+
+    def _kill(self) -> None:
+        if self._outer.returncode is None:
+            for pid in (self._init, self._outer.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+async def _first_child(init: int, outer: asyncio.subprocess.Process) -> int:
+    """The service's process, as soon as bubblewrap's init has made it; 0 if the sandbox ended before it was seen."""
+    while outer.returncode is None:
+        child = next((pid for pid, parent in parents().items() if parent == init), 0)
+        if child:
+            return child
+        await asyncio.sleep(_POLL_S)
+    return 0
+
+
+async def _was_executed(reader: asyncio.StreamReader) -> bool:
+    """Whether bubblewrap told an exit status of the service: it does so only if it executed it."""
+    return b"exit-code" in await reader.read()
