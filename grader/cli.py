@@ -22,12 +22,11 @@ from rich.text import Text
 from devstack.errors import DevstackError
 from grader import doctor as doctor_module
 from grader.errors import ExitCode, GraderError, UsageError
-from grader.intake import require_box_office
 from grader.judging import regrade as regrade_run
 from grader.model import Scorecard
 from grader.pipeline import RunRequest, default_out, grade, prepare
 from grader.reports.terminal import RunView, print_report
-from grader.sandbox.levels import Sandbox, choose, entered
+from grader.sandbox.levels import Wanted, choose, entered
 from grader.scoring import exit_code
 from grader.text import one_line
 from grader.validate.cli import register as register_validate
@@ -51,16 +50,6 @@ class Isolation(StrEnum):
     AUTO = "auto"
     STRONG = "strong"
     CONTAINER = "container"
-
-
-def choose_sandbox(isolation: Isolation, unsafe: bool) -> Sandbox:
-    """The sandbox that was asked for, tried for real; a banner if it is none. Raises SandboxUnavailable, UsageError."""
-    if not unsafe:
-        return choose(isolation.value)
-    if isolation is not Isolation.AUTO:
-        raise UsageError("--sandbox and --unsafe-no-sandbox exclude each other", hint="choose one")
-    Console(stderr=True, highlight=False).print(NO_SANDBOX, style="bold white on red", soft_wrap=True)
-    return choose("none")
 
 
 @app.command("run")
@@ -100,13 +89,18 @@ def run_command(
         rubric=rubric,
         postgres_bin=postgres_bin,
     )
-    require_box_office(path)
-    chosen = choose_sandbox(sandbox, unsafe_no_sandbox)
+    if unsafe_no_sandbox and sandbox is not Isolation.AUTO:
+        raise UsageError("--sandbox and --unsafe-no-sandbox exclude each other", hint="choose one")
+    wanted: Wanted = "none" if unsafe_no_sandbox else sandbox.value
+    if unsafe_no_sandbox:
+        Console(stderr=True, highlight=False).print(NO_SANDBOX, style="bold white on red", soft_wrap=True)
     with RunView() as view:
-        prepared = _interruptible(prepare(request, view), lambda: view.phase("stopping everything"))
-    with entered(chosen) as placement, RunView() as view:
+        prepared = _interruptible(
+            prepare(request, view, lambda: choose(wanted)), lambda: view.phase("stopping everything")
+        )
+    with entered(prepared.sandbox) as placement, RunView() as view:
         scorecard = _interruptible(
-            grade(prepared, view, placement, chosen), lambda: view.phase("stopping everything")
+            grade(prepared, view, placement), lambda: view.phase("stopping everything")
         )
     _finish(scorecard, request.out, fail_under)
 

@@ -7,7 +7,7 @@ import platform
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import metadata
@@ -79,13 +79,20 @@ class Prepared:
     taken: intake.Intake
     environment: ServiceEnvironment
     reference: ServiceEnvironment | None
+    sandbox: Sandbox
     timing: Timing
 
 
-async def prepare(request: RunRequest, view: RunView) -> Prepared:
+def no_sandbox() -> Sandbox:
+    """None: for submissions of the kit's own."""
+    return Sandbox("none")
+
+
+async def prepare(request: RunRequest, view: RunView, choose: Callable[[], Sandbox] = no_sandbox) -> Prepared:
     """Take the submission in and install what it needs. Raises GraderError and DevstackError, each with one line.
 
-    Starts no thread that outlives it: the next step may be to enter namespaces.
+    ``choose`` says which sandbox it will run in; it is asked when everything that costs nothing has been looked at.
+    Starts no thread that outlives the event loop: the next step may be to enter namespaces.
     """
     timing = Timing()
     rubric = load_rubric(request.rubric)
@@ -98,23 +105,26 @@ async def prepare(request: RunRequest, view: RunView) -> Prepared:
     _require_room(cache_directory(), MINIMUM_FREE_BYTES)
     paths = _make_run_directory(request.out)
     with timing.phase("preparation"):
+        view.phase("trying the sandbox")
+        sandbox = await asyncio.to_thread(choose)
         view.phase("taking the submission in")
         taken = intake.take_in(request.submission, paths.submission)
         service_environment = await environment.prepare(taken.source, view.phase)
         loaded = any(scenario.name == LOAD for scenario in scenarios)
         reference = await environment.prepare(kit_root() / "solution", view.phase) if loaded else None
     return Prepared(
-        request,
-        rubric,
-        selection,
-        checks,
-        scenarios,
-        kit,
-        paths,
-        taken,
-        service_environment,
-        reference,
-        timing,
+        request=request,
+        rubric=rubric,
+        selection=selection,
+        checks=checks,
+        scenarios=scenarios,
+        kit=kit,
+        paths=paths,
+        taken=taken,
+        environment=service_environment,
+        reference=reference,
+        sandbox=sandbox,
+        timing=timing,
     )
 
 
@@ -123,15 +133,10 @@ async def run(request: RunRequest, view: RunView) -> Scorecard:
     return await grade(await prepare(request, view), view)
 
 
-async def grade(
-    prepared: Prepared,
-    view: RunView,
-    placement: Placement | None = None,
-    sandbox: Sandbox = Sandbox("none"),  # noqa: B008 (immutable)
-) -> Scorecard:
+async def grade(prepared: Prepared, view: RunView, placement: Placement | None = None) -> Scorecard:
     """Grade what was prepared. Raises GraderError and DevstackError, each with one line.
 
-    ``placement`` is where ``sandbox`` is; without it the submission runs without one. Whatever happens, every process
+    ``placement`` is where its sandbox is; without it the submission runs without one. Whatever happens, every process
     that was started has ended when this returns or raises; the run directory stays.
     """
     request, paths, timing = prepared.request, prepared.paths, prepared.timing
@@ -158,8 +163,8 @@ async def grade(
                 postgres_version=run_world.cluster.version,
                 python_version=platform.python_version(),
                 machine=_machine(),
-                sandbox_level=sandbox.level,
-                sandbox_details=sandbox.details,
+                sandbox_level=prepared.sandbox.level,
+                sandbox_details=prepared.sandbox.details,
                 seed=seed,
                 quick=request.quick,
                 selection=prepared.selection,

@@ -67,7 +67,7 @@ def test_nothing_of_a_submission_is_executed_by_the_grader_itself(
     (root / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
     ended = subprocess.run(
         [sys.executable, "-c", "from grader.cli import main; main()", "run", str(root), "--out", str(tmp_path / "run"),
-         "--only", "order-validation"],
+         "--only", "order-validation", "--unsafe-no-sandbox"],
         cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
