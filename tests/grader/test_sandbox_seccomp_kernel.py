@@ -185,7 +185,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": b"here"})
 """
 ASKING = """
-import os, signal, subprocess, sys, time, urllib.request
+import os, subprocess, sys, time, urllib.request
 os.chdir("/dev/shm")
 open("service.py", "w").write(os.environ["SERVICE"])
 log = open("log", "w+")
@@ -199,7 +199,8 @@ while True:
         if server.poll() is not None:
             sys.exit(open("log").read())
         time.sleep(0.05)
-server.send_signal(signal.SIGTERM)
+# Not SIGTERM: granian may never end if a worker is still starting. What is left ends with the sandbox.
+server.kill()
 server.wait()
 """
 
