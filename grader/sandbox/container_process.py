@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from devstack.placement import LogCopy, Usage, descendants, living, parents
+from devstack.placement import LogCopy, Usage, children_of, descendants, living
 from grader.errors import SandboxFailed
 from grader.sandbox.limits import MEMORY_BYTES
 
@@ -140,8 +140,7 @@ async def _init_of(engine: Engine, name: str, outer: asyncio.subprocess.Process)
 
 async def _first_child(init: int, outer: asyncio.subprocess.Process) -> int:
     while outer.returncode is None:
-        child = next((pid for pid, parent in parents().items() if parent == init), 0)
-        if child:
-            return child
+        if children := children_of(init):
+            return children[0]
         await asyncio.sleep(_POLL_S)
     return 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from devstack.placement import LogCopy, Usage, descendants, living, parents
+from devstack.placement import LogCopy, Usage, children_of, descendants, living
 from grader.errors import SandboxFailed
 from grader.sandbox.limits import Confinement
 
@@ -144,9 +144,8 @@ class SandboxProcess:
 async def _first_child(init: int, outer: asyncio.subprocess.Process) -> int:
     """The service's process, as soon as bubblewrap's init has made it; 0 if the sandbox ended before it was seen."""
     while outer.returncode is None:
-        child = next((pid for pid, parent in parents().items() if parent == init), 0)
-        if child:
-            return child
+        if children := children_of(init):
+            return children[0]
         await asyncio.sleep(_POLL_S)
     return 0
 

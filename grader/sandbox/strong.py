@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -178,7 +179,8 @@ class StrongRoom:
                 pass_fds=opened,
                 preexec_fn=self._placement.preparation(self._network.descriptor, confinement),
             )
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
+            # The latter is an OSError of what the child does before bubblewrap takes over.
             os.close(status)
             raise SandboxFailed(f"bubblewrap could not be started: {error}") from error
         except BaseException:

@@ -111,7 +111,8 @@ def test_an_interrupted_run_leaves_its_directory_and_nothing_else(
     print(run.told, *run.traces.processes(), sep="\n")
     if phase in (DRIVING, SIDE_BY_SIDE, LOAD):
         assert len(data) == 1, "PostgreSQL runs"
-        assert run.traces.open_ports()
+        assert any("bwrap" in line for line in run.traces.processes()), "the service does"
+        assert not run.traces.open_ports(), "nothing listens in the network that everybody shares"
     interrupted = time.monotonic()
     for number in signals:
         run.process.send_signal(number)
@@ -132,7 +133,7 @@ def test_an_interrupted_run_leaves_its_directory_and_nothing_else(
 def test_a_grader_that_is_killed_takes_everything_with_it(started: Callable[[Phase], Run]) -> None:
     run = started(replace(SIDE_BY_SIDE, behaviour="ok"))
     [data] = run.traces.data_directories()
-    assert any("boxoffice" in line for line in run.traces.processes())
+    assert any("bwrap" in line for line in run.traces.processes())
     run.process.kill()
     run.process.wait()
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from devstack.placement import TREE_MARK, tree_tag
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -62,12 +64,16 @@ class Traces:
 
     def _living(self) -> Iterator[psutil.Process]:
         root = str(self.run.resolve()) + "/"
+        mark = f"{TREE_MARK}={tree_tag(self.run.resolve() / 'submission')}-".encode()
         for process in psutil.process_iter():
             if process.pid == os.getpid():
                 continue
             try:
                 paths = [process.cwd() + "/", *_descriptors(process.pid)]
-                if process.status() != psutil.STATUS_ZOMBIE and any(path.startswith(root) for path in paths):
+                ours = any(path.startswith(root) for path in paths)
+                # A sandbox has neither its folder nor a file there, but the mark of its tree.
+                ours = ours or mark in Path(f"/proc/{process.pid}/environ").read_bytes()
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
                     yield process
             except (psutil.Error, OSError):
                 continue
