@@ -8,7 +8,6 @@ import errno
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from pathlib import Path
@@ -19,12 +18,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from devstack import stopping
 from devstack.errors import DevstackError
 from grader import doctor as doctor_module
 from grader.errors import ExitCode, GraderError, UsageError
 from grader.judging import regrade as regrade_run
 from grader.model import Scorecard
 from grader.pipeline import RunRequest, default_out, grade, prepare
+from grader.reports import diagnostics
 from grader.reports.terminal import RunView, print_report
 from grader.sandbox.levels import Wanted, choose, entered
 from grader.scoring import exit_code
@@ -40,6 +41,9 @@ T = TypeVar("T")
 
 DETAIL_CHARACTERS = 600
 """Of an error or a finding: paths are long, and the next step comes last."""
+
+STOP_AGAIN_S = 1.0
+"""After so long it is looked whether a cancellation arrived."""
 
 NO_SANDBOX = "No sandbox: the submission runs with your rights. Grade only code that you trust."
 
@@ -132,14 +136,16 @@ def doctor_command(
 
 def _finish(scorecard: Scorecard, out: Path, fail_under: float) -> None:
     print_report(scorecard)
-    Console(highlight=False).print(f"\nRun directory: {out}", markup=False, soft_wrap=True)
+    Console(highlight=False).print(
+        f"\nRun directory: {one_line(str(out), DETAIL_CHARACTERS)}", markup=False, soft_wrap=True
+    )
     raise typer.Exit(exit_code(scorecard, fail_under))
 
 
-def _interruptible(work: Coroutine[Any, Any, T], stopping: Callable[[], None] = lambda: None) -> T:
+def _interruptible(work: Coroutine[Any, Any, T], told_to_stop: Callable[[], None] = lambda: None) -> T:
     """Run ``work``; Ctrl-C and SIGTERM cancel it, so that everything it started is torn down before we leave.
 
-    ``stopping`` is called at the first of them; further ones change nothing, because tearing down takes seconds
+    ``told_to_stop`` is called at the first of them; further ones change nothing, because tearing down takes seconds
     only, and what is left half torn down would go on. Raises KeyboardInterrupt then, whatever else went wrong.
     """
     stopped = False
@@ -158,8 +164,12 @@ def _interruptible(work: Coroutine[Any, Any, T], stopping: Callable[[], None] = 
             nonlocal stopped
             if not stopped:
                 stopped = True
-                task.cancel()
-                stopping()
+                stopping.request()
+                told_to_stop()
+            if not task.done():
+                if not task.cancelling():
+                    task.cancel()
+                loop.call_later(STOP_AGAIN_S, stop)
 
         def told(number: int, frame: FrameType | None) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended: we are about to leave
@@ -180,6 +190,7 @@ def _interruptible(work: Coroutine[Any, Any, T], stopping: Callable[[], None] = 
             raise error.exceptions[0] from None
         raise
     finally:
+        stopping.reset()
         if not stopped:
             for number, handler in before.items():
                 signal.signal(number, handler or signal.SIG_DFL)
@@ -190,7 +201,8 @@ register_validate(app, _interruptible)
 
 def main() -> None:
     """Entry point of the console script: errors are one line, with the exit code of their kind."""
-    code = _exit_code(sys.argv[1:] or ["--help"])
+    with diagnostics.escaped():
+        code = _exit_code(sys.argv[1:] or ["--help"])
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     # Threads of a library must not keep a finished run alive.
@@ -211,7 +223,7 @@ def _exit_code(arguments: list[str]) -> int:
     except OSError as error:
         return _fail(_told(error), ExitCode.UNDECIDED)
     except Exception as error:
-        traceback.print_exc()
+        diagnostics.tell_defect(error)
         reason = f"{type(error).__name__}: {error}"
         return _fail(f"a defect of the grader, please report it: {reason}", ExitCode.UNDECIDED)
     if code == ExitCode.INTERRUPTED:

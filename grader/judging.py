@@ -142,7 +142,7 @@ def _environment() -> dict[str, str]:
 def _read_results(path: Path) -> dict[str, CheckOutcome]:
     """A line that is cut off (the process died while writing it) is no result."""
     found: dict[str, CheckOutcome] = {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
     for line in lines:
         try:
             outcome_read = CheckOutcome.model_validate_json(line)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from pydantic import BaseModel
+
+from grader.text import COMMANDS_IN_STRINGS, is_hidden
+
+_NOT_PLAIN = re.compile(r"[^\n -~]")
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,25 @@ class RunPaths:
 
 
 def canonical_json(value: BaseModel | Mapping[str, object]) -> str:
-    """``value`` as indented JSON, the same bytes for the same value; refuses NaN and infinity."""
+    """``value`` as indented JSON, the same bytes for the same value; refuses NaN and infinity.
+
+    Hidden characters, and commands for continuous integration, are written as escapes: the file can be shown as it is,
+    and reads the same. Halves of surrogate pairs, which no reader takes, become U+FFFD.
+    """
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+    seen = _NOT_PLAIN.sub(_unhidden, text)
+    return COMMANDS_IN_STRINGS.sub(lambda found: f"\\u{ord(found[0]):04x}", seen) + "\n"
+
+
+def _unhidden(found: re.Match[str]) -> str:
+    character = found[0]
+    if not is_hidden(character):
+        return character
+    if "\ud800" <= character <= "\udfff":
+        return "\ufffd"
+    # DEL is hidden, but JSON leaves it alone.
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
 
 
 def write_json(path: Path, value: BaseModel | Mapping[str, object]) -> None:

@@ -1,7 +1,7 @@
 """The report and the progress of a run on a terminal.
 
 All text goes through :func:`grader.text.one_line` into :class:`rich.text.Text`, so nothing that a submission
-wrote is taken as markup or as a control sequence. Colours follow ``NO_COLOR`` and vanish without a terminal.
+wrote is taken as markup, as a control sequence or, however it is wrapped, as a command for what reads the log. Colours follow ``NO_COLOR`` and vanish without a terminal.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ def _parts(scorecard: Scorecard, width: int) -> Iterator[RenderableType]:
         yield from _headed(f"Passed ({len(passed)})", [Text(", ".join(passed), style="green")])
     yield from _headed("Notes, without points", _notes(scorecard))
     yield from _headed("Warnings", [_plain(warning, "yellow") for warning in scorecard.warnings])
+    if scorecard.lock.sandbox_level != "none":
+        made_of = ": ".join((scorecard.lock.sandbox_level, ", ".join(scorecard.lock.sandbox_details)))
+        yield from _headed("Sandbox", [_plain(made_of, "dim")])
 
 
 def _graded(scorecard: Scorecard) -> list[CheckResult]:
@@ -246,7 +249,7 @@ class RunView:
         running = [
             Text(f"        {one_line(name)} {now - since:.0f} s") for name, since in self._running.items()
         ]
-        yield Group(Text.assemble(self._clock(), (self._phase + count, "bold cyan")), *running)
+        yield Group(Text.assemble(self._clock(), (one_line(self._phase) + count, "bold cyan")), *running)
 
     def _clock(self) -> tuple[str, str]:
         return (f"{time.monotonic() - self._started:5.0f} s ", "dim")

@@ -24,6 +24,7 @@ from itertools import count
 from pathlib import Path
 
 from devstack.placement import TREE_MARK, Account, die_with_parent, new_mark
+from devstack.stopping import start_process
 from grader.errors import SandboxFailed, SandboxUnavailable
 from grader.sandbox import container_init, limits
 from grader.sandbox.bubblewrap import APP, ENVIRONMENT, FILES, TEMPORARY
@@ -188,7 +189,7 @@ class ContainerRoom:
             *(renamed(part, names) for part in argv),
         ]  # fmt: skip
         try:
-            outer = await asyncio.create_subprocess_exec(
+            outer = await start_process(
                 *command,
                 cwd="/",
                 stdin=asyncio.subprocess.DEVNULL,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from devstack.errors import ServiceDied
 from devstack.placement import TREE_MARK, Account, die_with_parent, give_up_rights, new_mark
+from devstack.stopping import start_process
 from grader.errors import SandboxFailed
 from grader.sandbox import bubblewrap, kernel, limits, seccomp
 from grader.sandbox.bubblewrap import APP, ENVIRONMENT, Bubblewrap, Inside
@@ -166,7 +167,7 @@ class StrongRoom:
             )
             content = b"".join(os.fsencode(option) + b"\0" for option in options)
             opened.append(options_inside := _pipe_of(content))
-            process = await asyncio.create_subprocess_exec(
+            process = await start_process(
                 *confinement.prefix(),
                 *self._placement.command(options_inside, argv),
                 cwd="/",
