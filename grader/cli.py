@@ -76,6 +76,10 @@ def run_command(
     postgres_bin: Annotated[
         Path | None, typer.Option(help="Folder with another PostgreSQL's programs.")
     ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Permit this package too, and what it depends on; repeatable."),
+    ] = None,
     sandbox: Annotated[
         Isolation, typer.Option(help="Level of isolation; auto is the strongest that works here.")
     ] = Isolation.AUTO,
@@ -92,6 +96,7 @@ def run_command(
         seed=seed,
         rubric=rubric,
         postgres_bin=postgres_bin,
+        allow=tuple(allow or ()),
     )
     if unsafe_no_sandbox and sandbox is not Isolation.AUTO:
         raise UsageError("--sandbox and --unsafe-no-sandbox exclude each other", hint="choose one")

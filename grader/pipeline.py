@@ -22,6 +22,7 @@ from devstack.world import Submission
 from grader import environment, intake, sources
 from grader.checks import collect_checks
 from grader.environment import ServiceEnvironment
+from grader.environment.declared import allowed_names
 from grader.errors import KitChanged, NoRoom, RunDirectoryError, UsageError
 from grader.judging import judge_record
 from grader.model import Machine, RunLock, Scorecard
@@ -54,7 +55,7 @@ RECORD_BYTES = 200_000_000
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What was asked for on the command line. ``seed`` ``None``: a fresh one."""
+    """What was asked for on the command line. ``seed`` ``None``: a fresh one. ``allow``: further packages."""
 
     submission: Path
     out: Path
@@ -63,6 +64,7 @@ class RunRequest:
     seed: int | None = None
     rubric: Path | None = None
     postgres_bin: Path | None = None
+    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ async def prepare(request: RunRequest, view: RunView, choose: Callable[[], Sandb
     Starts no thread that outlives the event loop: the next step may be to enter namespaces.
     """
     timing = Timing()
+    allowed_names(request.allow)
     rubric = load_rubric(request.rubric)
     validate_rubric(rubric, collect_checks())
     selection = _selection(rubric, request)
@@ -109,7 +112,7 @@ async def prepare(request: RunRequest, view: RunView, choose: Callable[[], Sandb
         sandbox = await asyncio.to_thread(choose)
         view.phase("taking the submission in")
         taken = intake.take_in(request.submission, paths.submission)
-        service_environment = await environment.prepare(taken.source, view.phase)
+        service_environment = await environment.prepare(taken.source, view.phase, allowed=request.allow)
         loaded = any(scenario.name == LOAD for scenario in scenarios)
         reference = await environment.prepare(kit_root() / "solution", view.phase) if loaded else None
     return Prepared(

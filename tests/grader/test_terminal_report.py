@@ -125,3 +125,12 @@ def test_the_terminal_is_given_back_after_an_interruption(monkeypatch: pytest.Mo
         interrupted(console)
     assert out.getvalue().rindex("\x1b[?25h") > out.getvalue().rindex("\x1b[?25l")
     assert "busy-minute 0 s" in out.getvalue()
+
+
+def test_the_sandbox_is_told(lock: RunLock, rubric: Rubric, result: Callable[..., CheckResult]) -> None:
+    inside = lock.model_copy(
+        update={"sandbox_level": "strong", "sandbox_details": ("bubblewrap 1.2", "memory by x")}
+    )
+    text = printed(score(inside, rubric, [result("retries", Verdict.PASSED, 1.0)]))
+    assert "NO SANDBOX" not in text
+    assert "strong: bubblewrap 1.2, memory by x" in text
