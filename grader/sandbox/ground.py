@@ -21,6 +21,8 @@ SUBMISSION_ID = 65_533
 """User and group id of submissions when the grader is root: below ``nobody``'s, outside all ranges in use on Debian."""
 
 _STAGING = "grader-stage-"
+_PLACE = Path("/tmp")
+"""Which every account can enter; the caller's own temporary folder may be closed to others."""
 
 
 class Ground:
@@ -90,7 +92,7 @@ def _enter_as_root() -> Ground:
     kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWNS)
     kernel.make_mounts_private()
     _remove_abandoned()
-    staging = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{os.getpid()}-"))
+    staging = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{os.getpid()}-", dir=_PLACE))
     try:
         kernel.mount_tmpfs(str(staging))
     except OSError:
@@ -101,7 +103,7 @@ def _enter_as_root() -> Ground:
 
 def _remove_abandoned() -> None:
     """Remove the empty folders of graders that were killed. Not those of living ones: removing would unmount."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_STAGING}*-*"):
+    for folder in _PLACE.glob(f"{_STAGING}*-*"):
         number = folder.name.removeprefix(_STAGING).partition("-")[0]
         if number.isdigit() and not Path("/proc", number).exists():
             with contextlib.suppress(OSError):

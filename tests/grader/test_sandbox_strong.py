@@ -151,10 +151,13 @@ def test_the_memory_limit_ends_a_service_and_says_so() -> None:
     assert "MiB" in (bomb["exceeded"] or "")
 
 
-def test_nothing_stays_when_the_grader_is_killed() -> None:
+def test_nothing_stays_when_the_grader_is_killed(tmp_path: Path) -> None:
     source = "import time; print('up'); time.sleep(300)"
     process = subprocess.Popen(
-        [sys.executable, str(PROBE), "strong", source], stdout=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, str(PROBE), "strong", source],
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     try:
         marked = _wait_for(lambda: _processes("time.sleep(300)") - {process.pid})
