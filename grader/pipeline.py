@@ -20,6 +20,7 @@ from devstack.paths import CACHE_VARIABLE, cache_directory, kit_root
 from devstack.placement import LocalPlacement, Placement
 from devstack.world import Submission
 from grader import environment, intake, sources
+from grader.canaries import Canaries, planted
 from grader.checks import collect_checks
 from grader.environment import ServiceEnvironment
 from grader.environment.declared import allowed_names
@@ -145,6 +146,7 @@ async def grade(prepared: Prepared, view: RunView, placement: Placement | None =
     request, paths, timing = prepared.request, prepared.paths, prepared.timing
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     async with AsyncExitStack() as stack:
+        canaries = stack.enter_context(planted())
         run_world = RunWorld(
             paths,
             view,
@@ -178,7 +180,7 @@ async def grade(prepared: Prepared, view: RunView, placement: Placement | None =
             write_json(paths.lock, lock)
         with timing.phase("driving"):
             await run_world.drive_all(prepared.scenarios)
-        scorecard = await _judge_and_repeat(run_world, prepared.scenarios, prepared.rubric, paths, timing)
+        scorecard = await _judge_and_repeat(run_world, prepared, lock, canaries)
     timing.write(paths.timing)
     if not not_watched() and sources.digest(prepared.scenarios, prepared.checks) != prepared.kit:
         paths.scorecard.unlink(missing_ok=True)
@@ -187,18 +189,26 @@ async def grade(prepared: Prepared, view: RunView, placement: Placement | None =
 
 
 async def _judge_and_repeat(
-    run_world: RunWorld,
-    scenarios: Sequence[Scenario],
-    rubric: Rubric,
-    paths: RunPaths,
-    timing: Timing,
+    run_world: RunWorld, prepared: Prepared, lock: RunLock, canaries: Canaries
 ) -> Scorecard:
     """Judge the record; drive again what was disturbed or close to its limit, and judge it anew."""
+    paths, rubric, scenarios, timing = (
+        prepared.paths,
+        prepared.rubric,
+        prepared.scenarios,
+        prepared.timing,
+    )
     points = {name: rubric.check(name).points for name in rubric.check_ids}
     room = MAXIMUM_REPEATS
     for turn in range(ROUNDS + 1):
         run_world.view.phase("judging")
         with timing.phase("judging"):
+            flags = [
+                flag
+                for folder in (paths.artifacts, paths.logs)
+                for flag in await asyncio.to_thread(canaries.found_in, folder)
+            ]
+            write_json(paths.lock, lock.model_copy(update={"red_flags": tuple(flags)}))
             scorecard, outcomes = await asyncio.to_thread(judge_record, paths.root)
         driven = {scenario.name: len(paths.attempts(scenario.name)) for scenario in scenarios}
         again = repeats(outcomes, points, driven, room)
