@@ -60,6 +60,15 @@ class Run:
                 start_new_session=True,
             )
 
+    def wait_for_service(self) -> None:
+        """Wait until something runs in a sandbox."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not (seen := any("bwrap" in line for line in self.traces.processes())):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        assert seen, self.told
+
     @property
     def told(self) -> str:
         return self._told.read_text()
@@ -111,7 +120,7 @@ def test_an_interrupted_run_leaves_its_directory_and_nothing_else(
     print(run.told, *run.traces.processes(), sep="\n")
     if phase in (DRIVING, SIDE_BY_SIDE, LOAD):
         assert len(data) == 1, "PostgreSQL runs"
-        assert any("bwrap" in line for line in run.traces.processes()), "the service does"
+        run.wait_for_service()
         assert not run.traces.open_ports(), "nothing listens in the network that everybody shares"
     interrupted = time.monotonic()
     for number in signals:
@@ -133,7 +142,7 @@ def test_an_interrupted_run_leaves_its_directory_and_nothing_else(
 def test_a_grader_that_is_killed_takes_everything_with_it(started: Callable[[Phase], Run]) -> None:
     run = started(replace(SIDE_BY_SIDE, behaviour="ok"))
     [data] = run.traces.data_directories()
-    assert any("bwrap" in line for line in run.traces.processes())
+    run.wait_for_service()
     run.process.kill()
     run.process.wait()
 
