@@ -15,15 +15,22 @@ UNAVAILABLE = frozenset({429, 502, 503, 504})
 FINAL_STATUSES = frozenset({"confirmed", "declined", "failed"})
 """Statuses that an order keeps."""
 
+LONGEST_ID = 255
+"""Characters; a longer id is none: it becomes part of paths, and of each reading's record."""
+
 
 def order_id_of(exchange: Exchange) -> str | None:
     """The order's id in an answer to ``POST /orders``, or behind its ``Location``."""
     if isinstance(exchange.payload, dict) and exchange.status in PLACED:
         found = exchange.payload.get("id")
         if isinstance(found, str | int) and not isinstance(found, bool):
-            return str(found)
+            return _sensible(str(found))
     location = exchange.headers.get("location", "")
-    return location.rstrip("/").rpartition("/orders/")[2] or None if "/orders/" in location else None
+    return _sensible(location.rstrip("/").rpartition("/orders/")[2]) if "/orders/" in location else None
+
+
+def _sensible(order_id: str) -> str | None:
+    return order_id if 0 < len(order_id) <= LONGEST_ID else None
 
 
 def order_status_of(exchange: Exchange) -> str | None:

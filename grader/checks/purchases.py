@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from devstack.artifacts import Artifact, Charge, Exchange, Ledger
 from grader.answers import order_id_of, order_status_of
 from grader.checks.reading import field
-from grader.checks.values import member
+from grader.checks.values import is_money, member
 from grader.judge import Judge
 
 MONEY = (
@@ -136,8 +136,4 @@ def _money_fault(order: Purchase, ledger: Ledger) -> str | None:
 
 def _is_total(charge: Charge, order: Purchase) -> bool:
     total = field(order.reading, "total") if order.reading else None
-    amount, currency = member(total, "amount"), member(total, "currency")
-    try:
-        return Decimal(str(amount)) == Decimal(charge.amount) and currency == charge.currency
-    except InvalidOperation:
-        return False
+    return is_money(total, Decimal(charge.amount), charge.currency)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from devstack.artifacts import Artifact, Ledger, UpstreamCall, quantile
 from grader.answers import order_id_of, order_status_of
+from grader.checks.exposition import samples_of
+from grader.checks.growth import text_of
 from grader.checks.limits import LIVE_WORST_S, MARGIN, READ_DEADLINE_S
 from grader.checks.reading import in_window, slowest
 from grader.judge import Judge, check
@@ -32,7 +34,6 @@ _TROUBLE = re.compile(
     r"warn|error|fail|exception|critical|retry|tried again|not (?:sent|delivered)|unavailable", re.I
 )
 _MAIL = re.compile(r"mail|message|outbox|notif|confirmation", re.I)
-_SAMPLE = re.compile(r"^(?!#)(?P<series>\S.*?)\s+(?P<value>[-+0-9.eE]+|NaN|[-+]?Inf)(?:\s+\d+)?$", re.M)
 
 
 @check(
@@ -181,12 +182,11 @@ def _quick(calls: list[UpstreamCall]) -> int:
 
 def _moved(before: str, after: str) -> list[str]:
     """Series that speak of mails and of trouble, and moved."""
-    old = dict(_samples(before))
-    return [
-        f"{series} {value}"
-        for series, value in _samples(after)
-        if _MAIL.search(series) and _speaks_of_trouble(series) and old.get(series) != value
+    old = samples_of(before)
+    moved = [
+        (text_of(series), value) for series, value in samples_of(after).items() if old.get(series) != value
     ]
+    return [f"{text} {value:g}" for text, value in moved if _MAIL.search(text) and _speaks_of_trouble(text)]
 
 
 def _speaks_of_trouble(series: str) -> bool:
@@ -194,7 +194,3 @@ def _speaks_of_trouble(series: str) -> bool:
         re.search(r"err|fail|5\d\d|5xx|unavailable|timeout|retr|pending|backlog|dropped|lost", series, re.I)
         is not None
     )
-
-
-def _samples(page: str) -> Iterable[tuple[str, str]]:
-    return ((found["series"], found["value"]) for found in _SAMPLE.finditer(page))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from pydantic import JsonValue
 
 from devstack.artifacts import Artifact, Exchange
 from grader.checks.limits import REPORT_DEADLINE_S
 from grader.checks.reading import in_window, judge_liveness, judge_reads_beside
+from grader.checks.values import amount, member, whole
 from grader.judge import Judge, check
 
 NEW_CONNECTIONS = 10
@@ -82,13 +83,12 @@ def _totals(items: JsonValue) -> tuple[int, int, str] | None:
     tickets = orders = 0
     gross = Decimal(0)
     for item in items:
-        if not isinstance(item, dict):
+        sold, placed, taken = (
+            whole(member(item, "tickets")),
+            whole(member(item, "orders")),
+            amount(member(item, "gross")),
+        )
+        if sold is None or placed is None or taken is None:
             return None
-        try:
-            tickets += int(str(item.get("tickets")))
-            orders += int(str(item.get("orders")))
-            gross += Decimal(str(item.get("gross")))
-        except (ValueError, InvalidOperation):
-            return None
-    plausible = gross.is_finite() and abs(gross) < _IMPLAUSIBLE_EUR
-    return (tickets, orders, f"{gross:.2f}") if plausible else None
+        tickets, orders, gross = tickets + sold, orders + placed, gross + taken
+    return (tickets, orders, f"{gross:.2f}") if abs(gross) < _IMPLAUSIBLE_EUR else None

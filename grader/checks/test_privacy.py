@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterable
@@ -18,12 +19,15 @@ _INTERNALS = re.compile(
     r"|File \\?[\"']/[^\"']+\\?[\"'], line \d+"
     r"|\b(?:sqlalchemy|asyncpg|psycopg|psycopg2|psycopg_pool|httpx|httpcore|aiohttp|urllib3)\b"
     r"|sqlalche\.me"
-    r"|\b(?:SELECT|INSERT INTO|UPDATE|DELETE FROM)\s.{1,2000}?\b(?:FROM|VALUES|SET|WHERE)\b"
     r"|violates [a-z-]+(?: [a-z]+)? constraint|duplicate key value|too many connections for role"
     r"|\[Errno -?\d+\]|object at 0x[0-9a-f]+"
-    r"|(?i:password)\s*=",
-    re.DOTALL,
+    r"|(?i:password)\s*="
 )
+_VERB = re.compile(r"\b(?:SELECT|INSERT INTO|UPDATE|DELETE FROM)\s")
+_CLAUSE = re.compile(r"\b(?:FROM|VALUES|SET|WHERE)\b")
+_STATEMENT_CHARACTERS = 2_000
+_VERBS = 100
+"""How many verbs of a text are looked at: it may consist of nothing else."""
 
 
 @check(
@@ -100,9 +104,17 @@ def _told_by(answer: Exchange) -> str:
 def _internals_of(answer: Exchange, addresses: Iterable[str]) -> str:
     """What an answer tells of the inside, with a few words around; empty if nothing."""
     text = _told_by(answer)
-    found = _INTERNALS.search(text)
+    found = _INTERNALS.search(text) or _statement_in(text)
     start = found.start() if found else next((at for known in addresses if (at := text.find(known)) >= 0), -1)
     return one_line(text[max(0, start - AROUND // 2) : start + AROUND]) if start >= 0 else ""
+
+
+def _statement_in(text: str) -> re.Match[str] | None:
+    """The verb of the first SQL statement."""
+    for verb in itertools.islice(_VERB.finditer(text), _VERBS):
+        if _CLAUSE.search(text, verb.end() + 1, verb.end() + _STATEMENT_CHARACTERS):
+            return verb
+    return None
 
 
 def _one_of_each(answers: Iterable[Exchange]) -> list[Exchange]:

@@ -12,6 +12,9 @@ CENT = Decimal("0.01")
 _LONGEST = 40
 """Characters of a number or an instant; more is junk."""
 
+_MOST_DIGITS = 30
+"""Before or after the point; such numbers can be added, rounded and written out."""
+
 
 def member(value: JsonValue, name: str) -> JsonValue:
     """A field of a JSON object, ``None`` where there is no such thing."""
@@ -31,7 +34,19 @@ def amount(value: JsonValue) -> Decimal | None:
         found = Decimal(str(value)) if len(str(value)) <= _LONGEST else None
     except (InvalidOperation, ValueError):
         return None
-    return found if found is not None and found.is_finite() else None
+    if found is None or not found.is_finite() or abs(found.adjusted()) > _MOST_DIGITS:
+        return None
+    return found
+
+
+def whole(value: JsonValue) -> int | None:
+    """A whole number, or a string that is one."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    try:
+        return int(value) if len(str(value)) <= _MOST_DIGITS else None
+    except ValueError:
+        return None
 
 
 def is_money(value: JsonValue, expected: Decimal, currency: str) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from pydantic import JsonValue
 
 from devstack.artifacts import (
@@ -22,12 +21,13 @@ from devstack.artifacts import (
     Ledger,
     quantile,
 )
-from devstack.errors import StoppedAnswering
+from devstack.asking import BODY_LIMIT_BYTES, SMALL_BODY_LIMIT_BYTES, Answer, Client
+from devstack.errors import ServiceError, StoppedAnswering
 from devstack.seed import LiveData
 from devstack.service import Service
 from devstack.world import World, WorldSettings
 from grader.answers import FINAL_STATUSES, order_id_of, order_status_of
-from grader.scenarios.exchanges import TEXT_CAP, exchange_with
+from grader.scenarios.exchanges import TEXT_CAP, Room, exchange_with
 from grader.scenarios.recorder import Recorder
 
 CLIENT_TIMEOUT_S = 15.0
@@ -39,6 +39,10 @@ PATH_THAT_NEEDS_NOTHING = "/no-such-page"
 UNANSWERED_LIMIT = 3
 UNANSWERED_S = 25.0
 """A service that answered none of its last requests for so long is given up: waiting on proves nothing more."""
+
+
+class FloodedUpstreams(ServiceError):
+    """The service called its upstreams more often than they have room for: what it did after that is not known."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,9 @@ class Stage:
         self.record = recorder
         self.random = random.Random(f"{seed}:{scenario.name}")
         self._service: Service | None = None
-        self._clients: list[httpx.AsyncClient] = []
-        self._fresh: httpx.AsyncClient | None = None
-        self._kept: httpx.AsyncClient | None = None
+        self._fresh: Client | None = None
+        self._kept: Client | None = None
+        self._room = Room()
         self._buyers = 0
         self._unanswered = 0
         self._last_answer_s = 0.0
@@ -113,23 +117,14 @@ class Stage:
         self._service = service
         await self.close()
         self._unanswered, self._last_answer_s = 0, self.now()
-        self._kept = self._client(service.base_url, keep_alive=True)
-        self._fresh = self._client(service.base_url, keep_alive=False)
+        self._kept = Client(service.base_url, keep_alive=True)
+        self._fresh = Client(service.base_url)
 
     async def close(self) -> None:
         """Close the HTTP clients."""
-        for client in self._clients:
-            await client.aclose()
-        self._clients.clear()
-
-    def _client(self, address: str, *, keep_alive: bool) -> httpx.AsyncClient:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None if keep_alive else 0)
-        transport = httpx.AsyncHTTPTransport(limits=limits)
-        client = httpx.AsyncClient(
-            transport=transport, base_url=address, trust_env=False, follow_redirects=False, timeout=None
-        )
-        self._clients.append(client)
-        return client
+        for client in (self._kept, self._fresh):
+            if client is not None:
+                await client.aclose()
 
     # -- requests ------------------------------------------------------------------------------------------
 
@@ -155,10 +150,18 @@ class Stage:
         exchange = await exchange_with(
             client, name, method, path,
             json_body=json_body, content=content, headers=headers, timeout_s=timeout_s, now=self.now,
+            room=self._room,
         )  # fmt: skip
         self.record.exchanges.setdefault(name, []).append(exchange)
         self._notice(exchange)
         return exchange
+
+    async def ask(
+        self, method: str, path: str, *, timeout_s: float, limit_bytes: int = BODY_LIMIT_BYTES
+    ) -> Answer:
+        """Send one request on a connection of its own that is not recorded. Raises nothing that the service does."""
+        assert self._fresh is not None, "the scenario has not started the service"
+        return await self._fresh.ask(method, path, timeout_s=timeout_s, limit_bytes=limit_bytes)
 
     def _notice(self, exchange: Exchange) -> None:
         if exchange.error != "timeout":
@@ -238,9 +241,10 @@ class Stage:
         async def beat(intended_s: float) -> None:
             status = None
             try:
-                with contextlib.suppress(httpx.HTTPError, TimeoutError):
-                    async with asyncio.timeout(timeout_s):
-                        status = (await client.get(path)).status_code
+                answer = await client.ask(
+                    "GET", path, timeout_s=timeout_s, limit_bytes=SMALL_BODY_LIMIT_BYTES
+                )
+                status = answer.status
             finally:
                 latency_s = self.now() - intended_s
                 beats.append(Heartbeat(intended_s=intended_s, latency_s=latency_s, status=status))
@@ -303,9 +307,15 @@ class Stage:
         return found
 
     async def ledger(self, name: str = "final") -> Ledger:
-        """Record a snapshot of the upstream ledgers under ``name``."""
-        found = await self.world.faults.ledger()
+        """Record a snapshot of the upstream ledgers under ``name``. Raises FloodedUpstreams."""
+        faults = self.world.faults
+        found = await faults.ledger()
         self.record.ledgers[name] = found
+        if faults.calls_dropped:
+            raise FloodedUpstreams(
+                f"the service called its upstreams {len(found.calls) + faults.calls_dropped} times; "
+                f"after {len(found.calls)} calls they answered no more"
+            )
         return found
 
     def fact(self, name: str, value: JsonValue) -> None:

@@ -99,7 +99,7 @@ def small_event_ids(live: LiveData) -> Iterator[int]:
 
 def settings_for(world: World) -> Settings:
     urls = {f"{name}_url": url for name, url in world.faults.urls.items()}
-    dsn = world.database.dsn(world.placement.bind_address, world.faults.proxy_port)
+    dsn = world.database.dsn(world.room.bind_address, world.faults.proxy_port)
     return Settings.model_validate(
         {"database_url": dsn, "ticket_secret": SECRET, "log_level": "WARNING", **urls}
     )

@@ -122,12 +122,17 @@ def test_other_pairs_are_crossed_over_the_euro() -> None:
         rate(1, "XXX", "XXX")
 
 
-def test_a_full_ledger_counts_what_it_does_not_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "MAX_CALLS", 2)
+@pytest.mark.parametrize(("calls", "text_bytes"), [(2, 1_000), (100, 25)])
+def test_a_full_ledger_counts_what_it_does_not_record(
+    calls: int, text_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MAX_CALLS", calls)
+    monkeypatch.setattr(ledger, "MAX_CALL_BYTES", text_bytes)
     book = ledger.Book(epoch=0)
-    for _ in range(3):
-        book.record(ledger.Call("risk", "assess", 1, 0.0, "POST", "/", {}, None, None, "a"), 10)
-    assert (len(book.calls), book.calls_dropped) == (2, 1)
+    for size_bytes in (10, 10, 10, 1):
+        if book.admit(size_bytes):
+            book.record(ledger.Call("risk", "assess", 1, 0.0, "POST", "/", {}, None, None, "a"))
+    assert (len(book.calls), book.calls_dropped) == (2, 2)
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:

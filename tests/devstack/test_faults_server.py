@@ -277,7 +277,7 @@ async def test_a_drip_does_the_work_and_sends_a_byte_per_second(upstreams: Upstr
 async def test_a_refusing_port_resets_connections_and_comes_back(upstreams: Upstreams) -> None:
     await upstreams.charge()
     await upstreams.faults.set_faults(Fault(upstream="payments", kind="refuse", end_s=0.5))
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(httpx.NetworkError):  # refused, or the kept connection's reset was not yet noticed
         await upstreams.charge()
     assert (await upstreams.assess("ann@example.com")).status_code == 200
     await asyncio.sleep(0.55)

@@ -12,12 +12,13 @@ import httpx
 import psycopg
 import pytest
 
-from devstack.artifacts import Artifact, Exchange, Outcome
+from devstack import asking
+from devstack.artifacts import Artifact, Exchange, Ledger, Outcome
 from devstack.errors import StoppedAnswering
 from devstack.seed import LiveData
 from devstack.world import World, WorldSettings
 from grader.scenarios.recorder import Recorder
-from grader.scenarios.stage import Scenario, Stage
+from grader.scenarios.stage import FloodedUpstreams, Scenario, Stage
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -41,7 +42,7 @@ class Theatre:
         self.recorder = Recorder()
         world: Any = SimpleNamespace(now=lambda: self.clock_s(), start_service=self._start, live=live)
         self.stage = Stage(SAMPLE, world, self.recorder, seed=7)
-        monkeypatch.setattr(httpx, "AsyncHTTPTransport", lambda **_: httpx.MockTransport(answer))
+        monkeypatch.setattr(asking, "bounded_transport", lambda **_: httpx.MockTransport(answer))
 
     async def _start(self, **options: Any) -> Any:
         self.options = options
@@ -134,6 +135,20 @@ async def test_a_service_that_stopped_answering_is_given_up(theatre: Callable[[A
     with pytest.raises(StoppedAnswering, match="3 requests in a row timed out"):
         made.stage._notice(unanswered())
     await made.stage.close()
+
+
+async def test_a_flood_of_calls_to_upstreams_ends_the_scenario(theatre: Callable[[Answer], Theatre]) -> None:
+    made = theatre(lambda _: httpx.Response(200))
+    book = Ledger(taken_s=1)
+
+    async def ledger() -> Ledger:
+        return book
+
+    world: Any = made.stage.world
+    world.faults = SimpleNamespace(ledger=ledger, calls_dropped=3)
+    with pytest.raises(FloodedUpstreams, match="called its upstreams 3 times"):
+        await made.stage.ledger("final")
+    assert made.recorder.ledgers == {"final": book}
 
 
 def test_a_record_is_frozen_as_it_is() -> None:
