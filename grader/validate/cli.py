@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from grader.paths import write_text
 from grader.rubric import load_rubric
 from grader.scenarios import SCENARIOS
 from grader.text import one_line
+from grader.validate.attacks.campaign import AttacksRequest, validate_attacks
 from grader.validate.campaign import Campaign, Outcome
 from grader.validate.digests import checks_digests, scenario_digests
 from grader.validate.findings import Finding
@@ -30,6 +32,14 @@ from grader.validate.subjects import SOLUTION, Kind, Subject, load_subjects, sel
 from grader.validate.trees import submissions_folder
 from grader.validate.units import ArtifactCache, Digests, ask
 from grader.validate.worlds import Trees, Worlds
+
+
+class AttackSandbox(StrEnum):
+    """What ``--sandbox`` takes."""
+
+    STRONG = "strong"
+    CONTAINER = "container"
+
 
 Interruptible = Callable[[Coroutine[Any, Any, Outcome]], Outcome]
 TOLD_CHARACTERS = 300
@@ -103,8 +113,27 @@ def register(app: typer.Typer, interruptible: Interruptible) -> None:
         prune: Annotated[
             bool, typer.Option("--prune", help="Remove stale rows from the evidence first.")
         ] = False,
+        attacks: Annotated[
+            bool,
+            typer.Option("--attacks", help="Hostile submissions instead: what they must not reach or gain."),
+        ] = False,
+        sandbox: Annotated[
+            AttackSandbox, typer.Option(help="With --attacks: the level that they are driven at.")
+        ] = AttackSandbox.STRONG,
     ) -> None:
         """Measure the grader: put flaws back into the solution and see which checks fall."""
+        if attacks:
+            asked = AttacksRequest(
+                names=tuple(names or ()),
+                level=sandbox.value,
+                seed=seed,
+                lanes=lanes,
+                evidence=evidence,
+                report=report,
+                drive=not no_drive,
+                keep=keep,
+            )
+            raise typer.Exit(validate_attacks(asked, Console(highlight=False)))
         flags = {
             Kind.MUTANT: mutants,
             Kind.PAIR: pairs,
@@ -155,7 +184,11 @@ def validate(request: Request, interruptible: Interruptible) -> ExitCode:
             checks=checks_digests(),
         )
         if request.prune:
-            console.print(f"{evidence.prune(digests)} rows removed from {evidence.path}", soft_wrap=True)
+            console.print(
+                f"{evidence.prune(digests)} rows removed from {one_line(str(evidence.path))}",
+                markup=False,
+                soft_wrap=True,
+            )
 
         async def work() -> Outcome:
             async with AsyncExitStack() as stack:
@@ -184,7 +217,7 @@ def validate(request: Request, interruptible: Interruptible) -> ExitCode:
     tell(console, chosen, outcome)
     if request.report is not None:
         write_text(request.report, render(subjects, metas, rubric, outcome.rows, digests))
-        console.print(f"Written: {request.report}", markup=False, soft_wrap=True)
+        console.print(f"Written: {one_line(str(request.report))}", markup=False, soft_wrap=True)
     return exit_code(outcome)
 
 

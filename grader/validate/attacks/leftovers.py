@@ -101,7 +101,9 @@ def _listening() -> set[str]:
         with contextlib.suppress(OSError):
             lines = Path("/proc/net", table).read_text().splitlines()[1:]
             rows = [line.split() for line in lines]
-            found.update(f"{table} {int(row[1].rpartition(':')[2], 16)}" for row in rows if row[3] == _LISTENING)
+            found.update(
+                f"{table} {int(row[1].rpartition(':')[2], 16)}" for row in rows if row[3] == _LISTENING
+            )
     return found
 
 

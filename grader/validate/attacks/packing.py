@@ -69,7 +69,10 @@ def _zip_link(tree: Path, target: Path) -> Path:
 
 def _zip_bomb(tree: Path, target: Path) -> Path:
     path = _zip(tree, target)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("src/data.bin", "w") as out:
+    with (
+        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("src/data.bin", "w") as out,
+    ):
         for _ in range(BOMB_BYTES // 1_000_000):
             out.write(bytes(1_000_000))
     return path
@@ -161,7 +164,9 @@ PACKINGS: MappingProxyType[str, Packing] = MappingProxyType(
         ),
         "zip-deep": lambda tree, target: _zip(tree, target, ("/".join(["d"] * 200) + "/x", b"")),
         "zip-encrypted": _zip_encrypted,
-        "tar-link": lambda tree, target: _tar(tree, target, _entry("src/x", tarfile.SYMTYPE, link="/etc/passwd")),
+        "tar-link": lambda tree, target: _tar(
+            tree, target, _entry("src/x", tarfile.SYMTYPE, link="/etc/passwd")
+        ),
         "tar-hard-link": lambda tree, target: _tar(
             tree, target, _entry("src/x", tarfile.LNKTYPE, link="/etc/passwd")
         ),
