@@ -20,7 +20,7 @@ from grader.sandbox import kernel
 SUBMISSION_ID = 65_533
 """User and group id of submissions when the grader is root: below ``nobody``'s, outside all ranges in use on Debian."""
 
-_STAGING = "grader-stage-"
+_STAGING = "boxoffice-stage-"
 _PLACE = Path("/tmp")
 """Which every account can enter; the caller's own temporary folder may be closed to others."""
 

@@ -56,10 +56,12 @@ def look() -> Machine:
 
 
 def left_since(before: Machine) -> tuple[str, ...]:
-    """What is left when everything had its time to end."""
+    """What is left when everything had its time to end. No child of this process may be waited for by anybody else."""
     deadline = time.monotonic() + PATIENCE_S
+    _reap()
     while (left := look().left_since(before)) and time.monotonic() < deadline:
         time.sleep(_LOOK_AGAIN_S)
+        _reap()
     return left
 
 
@@ -68,6 +70,11 @@ def end_orphans() -> None:
     for process in _descendants():
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGKILL)
+    _reap()
+
+
+def _reap() -> None:
+    """Take leave of adopted children that have ended, as init would; until then their namespaces can be seen."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
