@@ -22,6 +22,7 @@ from devstack import stopping
 from devstack.errors import DevstackError
 from grader import doctor as doctor_module
 from grader.errors import ExitCode, GraderError, UsageError
+from grader.intake import look_at
 from grader.judging import regrade as regrade_run
 from grader.model import Scorecard
 from grader.pipeline import RunRequest, default_out, grade, prepare
@@ -58,7 +59,16 @@ class Isolation(StrEnum):
 
 @app.command("run")
 def run_command(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The submission's root folder.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUBMISSION",
+            help="Its root folder, a .zip or .tar.gz of it, or the https:// address of its repository.",
+        ),
+    ],
+    commit: Annotated[
+        str | None, typer.Option(metavar="SHA", help="Of a repository: this commit [default: its newest].")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run directory, empty or new [default: runs/<time>-<name>].")
     ] = None,
@@ -87,10 +97,11 @@ def run_command(
         bool, typer.Option("--unsafe-no-sandbox", help="Run the submission with your rights, unprotected.")
     ] = False,
 ) -> None:
-    """Grade the submission at PATH."""
+    """Grade a submission."""
     request = RunRequest(
         submission=path,
-        out=out or default_out(path),
+        out=out or default_out(look_at(path, commit).name),
+        commit=commit,
         only=tuple(only or ()),
         quick=quick,
         seed=seed,

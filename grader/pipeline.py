@@ -56,9 +56,13 @@ RECORD_BYTES = 200_000_000
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What was asked for on the command line. ``seed`` ``None``: a fresh one. ``allow``: further packages."""
+    """What was asked for on the command line.
 
-    submission: Path
+    ``submission``: a folder, an archive or an address (see :func:`grader.intake.look_at`); ``commit``: of the latter.
+    ``seed`` ``None``: a fresh one. ``allow``: further packages.
+    """
+
+    submission: Path | str
     out: Path
     only: tuple[str, ...] = ()
     quick: bool = False
@@ -66,6 +70,7 @@ class RunRequest:
     rubric: Path | None = None
     postgres_bin: Path | None = None
     allow: tuple[str, ...] = ()
+    commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Prepared:
     scenarios: tuple[Scenario, ...]
     kit: str
     paths: RunPaths
+    name: str
     taken: intake.Intake
     environment: ServiceEnvironment
     reference: ServiceEnvironment | None
@@ -105,17 +111,17 @@ async def prepare(request: RunRequest, view: RunView, choose: Callable[[], Sandb
     checks = selection or rubric.check_ids
     scenarios = _scenarios_for(checks)
     kit = sources.digest(scenarios, checks)
-    intake.require_box_office(request.submission)
+    reference = intake.look_at(str(request.submission), request.commit)
     _require_room(cache_directory(), MINIMUM_FREE_BYTES)
     paths = _make_run_directory(request.out)
     with timing.phase("preparation"):
         view.phase("trying the sandbox")
         sandbox = await asyncio.to_thread(choose)
         view.phase("taking the submission in")
-        taken = intake.take_in(request.submission, paths.submission)
+        taken = await intake.take_in_reference(reference, paths.submission, paths.root / ".repository")
         service_environment = await environment.prepare(taken.source, view.phase, allowed=request.allow)
         loaded = any(scenario.name == LOAD for scenario in scenarios)
-        reference = await environment.prepare(kit_root() / "solution", view.phase) if loaded else None
+        solution = await environment.prepare(kit_root() / "solution", view.phase) if loaded else None
     return Prepared(
         request=request,
         rubric=rubric,
@@ -124,9 +130,10 @@ async def prepare(request: RunRequest, view: RunView, choose: Callable[[], Sandb
         scenarios=scenarios,
         kit=kit,
         paths=paths,
+        name=reference.name,
         taken=taken,
         environment=service_environment,
-        reference=reference,
+        reference=solution,
         sandbox=sandbox,
         timing=timing,
     )
@@ -161,7 +168,7 @@ async def grade(prepared: Prepared, view: RunView, placement: Placement | None =
             await run_world.prepare(submission, request.postgres_bin)
             lock = RunLock(
                 kit_version=metadata.version("boxoffice-assessment-kit"),
-                submission_name=request.submission.resolve().name,
+                submission_name=prepared.name,
                 submission_digest=prepared.taken.digest,
                 dependencies_digest=prepared.environment.digest,
                 rubric_digest=prepared.rubric.digest,
@@ -273,7 +280,6 @@ def _machine() -> Machine:
     )
 
 
-def default_out(submission: Path) -> Path:
-    """``runs/<time>-<name>`` below the current folder."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{stamp}-{submission.resolve().name}"
+def default_out(name: str) -> Path:
+    """``runs/<time>-<name>`` below the current folder; ``name``: the submission's."""
+    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from grader import intake
 from grader.errors import ExitCode, SubmissionRefused, UsageError
 from grader.intake import FROZEN_MIGRATION, take_in
+from grader.intake import tree as limits
 
 Tiny = Callable[..., Path]
 
@@ -56,12 +57,12 @@ def test_what_is_no_source_is_left_behind(tiny: Tiny, tmp_path: Path) -> None:
     ("path", "reason"),
     [
         ("nothing", "there is no submission"),
-        ("file.zip", "is not a folder: unpack it"),
+        ("file.txt", "is neither a folder nor a .zip or .tar.gz archive"),
         ("empty", "is not a box office: there is no package at src/boxoffice"),
     ],
 )
 def test_what_is_no_box_office_is_refused(tmp_path: Path, path: str, reason: str) -> None:
-    (tmp_path / "file.zip").touch()
+    (tmp_path / "file.txt").touch()
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=reason) as refused:
         take_in(tmp_path / path, tmp_path / "clean")
@@ -120,8 +121,8 @@ def large_file(root: Path) -> None:
 def test_what_cannot_be_graded_is_refused_with_the_next_step(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], reason: str
 ) -> None:
-    monkeypatch.setattr(intake, "MAX_FILES", 20)
-    monkeypatch.setattr(intake, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(limits, "MAX_FILES", 20)
+    monkeypatch.setattr(limits, "MAX_BYTES", 100_000)
     root = tiny()
     spoil(root)
     with pytest.raises(SubmissionRefused, match=reason) as refused:
@@ -140,22 +141,54 @@ def test_a_file_exchanged_for_a_link_while_it_is_taken_in_is_not_followed(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tiny()
-    listed = intake._list_files(root)
-    (root / "pyproject.toml").unlink()
-    os.symlink("/etc/passwd", root / "pyproject.toml")
-    monkeypatch.setattr(intake, "_list_files", lambda _: listed)
+    opened = os.open
+
+    def exchanging(path: str, *arguments: int, **options: int) -> int:
+        if path == "pyproject.toml" and not (root / path).is_symlink():
+            (root / path).unlink()
+            os.symlink("/etc/passwd", root / path)
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", exchanging)
     with pytest.raises(SubmissionRefused, match=r"pyproject.toml cannot be read .*: correct its permissions"):
         take_in(root, tmp_path / "clean")
+    assert not list(tmp_path.glob("*clean*"))
+
+
+def test_a_folder_exchanged_for_a_link_while_it_is_taken_in_is_not_followed(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, secrets = tiny(), tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "key.txt").write_text("private")
+    opened = os.open
+
+    def exchanging(path: str, *arguments: int, **options: int) -> int:
+        if path == "migrations" and not (root / path).is_symlink():
+            shutil.rmtree(root / path)
+            os.symlink(secrets, root / path)
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", exchanging)
+    with pytest.raises(SubmissionRefused):
+        take_in(root, tmp_path / "clean")
+    assert not list(tmp_path.glob("*clean*"))
 
 
 def test_a_file_that_grows_while_it_is_taken_in_is_refused(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tiny()
-    listed = intake._list_files(root)
-    large_file(root)
-    monkeypatch.setattr(intake, "MAX_BYTES", 100_000)
-    monkeypatch.setattr(intake, "_list_files", lambda _: [*listed, Path("large")])
+    opened = os.open
+
+    def growing(path: str, *arguments: int, **options: int) -> int:
+        if path == "pyproject.toml":
+            large_file(root)
+            (root / "large").replace(root / path)
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", growing)
+    monkeypatch.setattr(limits, "MAX_BYTES", 100_000)
     with pytest.raises(SubmissionRefused, match="remove what is not source"):
         take_in(root, tmp_path / "clean")
 
@@ -164,14 +197,14 @@ def test_a_folder_that_cannot_be_listed_is_refused(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tiny()
-    scandir = os.scandir
+    opened = os.open
 
-    def closed(path: str) -> object:
-        if str(path).endswith("migrations"):
+    def closed(path: str, *arguments: int, **options: int) -> int:
+        if path == "migrations":
             raise PermissionError(13, "Permission denied", "migrations")
-        return scandir(path)
+        return opened(path, *arguments, **options)
 
-    monkeypatch.setattr(os, "scandir", closed)
+    monkeypatch.setattr(os, "open", closed)
     with pytest.raises(SubmissionRefused, match="migrations cannot be read"):
         take_in(root, tmp_path / "clean")
 

@@ -172,5 +172,4 @@ async def test_a_quick_run_leaves_out_what_waits(
 
 
 def test_runs_go_to_a_folder_of_their_own() -> None:
-    assert re.fullmatch(r"runs/\d{8}-\d{6}-exercise", str(default_out(Path("exercise"))))
-    assert default_out(Path(".")).name.endswith(Path.cwd().name)
+    assert re.fullmatch(r"runs/\d{8}-\d{6}-exercise", str(default_out("exercise")))

@@ -100,12 +100,14 @@ def _zip_encrypted(tree: Path, target: Path) -> Path:
 
 
 def _tar_pax_bomb(tree: Path, target: Path) -> Path:
-    """A header before a file whose own text has 300 MB."""
+    """A header before the first file whose own text has hundreds of megabytes."""
     path = _tar(tree, target)
+    plain = gzip.decompress(path.read_bytes())
     entry = _entry("src/data.bin")
     entry.pax_headers = {"comment": "x" * (BOMB_BYTES // 2)}
-    with gzip.open(path, "ab") as out:
+    with gzip.open(path, "wb") as out:
         out.write(entry.tobuf(format=tarfile.PAX_FORMAT))
+        out.write(plain)
     return path
 
 
