@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from grader.errors import SubmissionRefused
-from grader.intake import archives, take_in
+from grader.errors import SubmissionRefused, UsageError
+from grader.intake import archives, look_at, take_in
 from grader.intake import tree as limits
 from grader.validate.attacks.packing import PACKINGS
 
@@ -45,6 +45,15 @@ REFUSED = {
 }
 
 
+ADDING = {"tar-setuid", "folder-repository"}
+"""What has a file more than the folder, and may."""
+
+
+def given(packing: str, root: Path, place: Path) -> Path:
+    """The submission at ``root``, packed."""
+    return Path(PACKINGS[packing](root, place / "packed"))
+
+
 @pytest.fixture(autouse=True)
 def small_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large enough to be refused, small enough to be made quickly."""
@@ -58,21 +67,30 @@ def test_what_must_not_get_in_is_refused_and_nothing_is_left(
     place = tmp_path / "taken"
     place.mkdir()
     with pytest.raises(SubmissionRefused, match=REFUSED[packing]) as refused:
-        take_in(PACKINGS[packing](tiny(), tmp_path / "packed"), place / "clean")
+        take_in(given(packing, tiny(), tmp_path), place / "clean")
     assert "\n" not in str(refused.value)
     assert not list(place.iterdir())
 
 
-@pytest.mark.parametrize("packing", sorted(set(PACKINGS) - set(REFUSED)))
+ADDRESSES = {name for name in PACKINGS if name.startswith("address-")}
+
+
+@pytest.mark.parametrize("packing", sorted(ADDRESSES - {"address-option"}))
+def test_addresses_that_git_would_obey_are_refused_unseen(tmp_path: Path, packing: str) -> None:
+    with pytest.raises(UsageError, match=r"https://|user name"):
+        look_at(str(PACKINGS[packing](tmp_path, tmp_path / "packed")))
+
+
+@pytest.mark.parametrize("packing", sorted(set(PACKINGS) - set(REFUSED) - ADDRESSES))
 def test_an_honest_archive_comes_out_as_its_folder_would(tiny: Tiny, tmp_path: Path, packing: str) -> None:
     root = tiny()
-    from_folder = take_in(root, tmp_path / "from-folder")
-    taken = take_in(PACKINGS[packing](root, tmp_path / "packed"), tmp_path / "clean")
+    plain = take_in(root, tmp_path / "from-folder").digest
+    taken = take_in(given(packing, root, tmp_path), tmp_path / "clean")
 
     for path in taken.source.rglob("*"):
         assert path.is_dir() or (path.is_file() and path.stat().st_mode & 0o7777 == 0o444)
     assert not (taken.source / ".git").exists()
-    assert taken.digest == from_folder.digest or packing == "tar-setuid"
+    assert taken.digest == plain or packing in ADDING
 
 
 @pytest.mark.parametrize("kind", ["zip", "gztar"])

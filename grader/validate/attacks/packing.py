@@ -17,10 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 
-Packing = Callable[[Path, Path], Path]
+Packing = Callable[[Path, Path], Path | str]
 
 BOMB_BYTES = 600_000_000
 MANY = 20_000
+_TRAP = b"[core]\n\tbare = true\n\tfsmonitor = touch /tmp/boxoffice-attack\n\thooksPath = hooks\n"
 _OUTSIDE = "../../../../../../tmp/boxoffice-attack"
 
 
@@ -124,9 +125,8 @@ def _tar_bomb(tree: Path, target: Path) -> Path:
 
 def _git_folder(tree: Path, target: Path) -> Path:
     """A repository whose settings run a program at every ``git status``."""
-    config = b"[core]\n\tfsmonitor = touch /tmp/boxoffice-attack\n\thooksPath = hooks\n"
     contents = {
-        ".git/config": config,
+        ".git/config": _TRAP,
         ".git/HEAD": b"ref: refs/heads/main\n",
         ".git/hooks/post-checkout": b"#!/bin/sh\ntouch /tmp/boxoffice-attack\n",
     }
@@ -144,6 +144,20 @@ def _folder_link(tree: Path, target: Path) -> Path:
 
 def _folder_pipe(tree: Path, target: Path) -> Path:
     return _folder(tree, target, lambda root: os.mkfifo(root / "src" / "pipe"))
+
+
+def _folder_repository(tree: Path, target: Path) -> Path:
+    """A bare repository in a folder of another name: git that is run below it would take its settings."""
+
+    def spoil(root: Path) -> None:
+        inner = root / "docs" / "history"
+        for name in ("objects", "refs"):
+            (inner / name).mkdir(parents=True)
+            (inner / name / "keep").touch()
+        (inner / "HEAD").write_text("ref: refs/heads/main\n")
+        (inner / "config").write_text(_TRAP.decode())
+
+    return _folder(tree, target, spoil)
 
 
 PACKINGS: MappingProxyType[str, Packing] = MappingProxyType(
@@ -184,6 +198,12 @@ PACKINGS: MappingProxyType[str, Packing] = MappingProxyType(
         "tar-git-folder": _git_folder,
         "folder-link": _folder_link,
         "folder-pipe": _folder_pipe,
+        "folder-repository": _folder_repository,
+        "address-command": lambda tree, target: "ext::sh -c touch% /tmp/boxoffice-attack",
+        "address-option": lambda tree, target: "--upload-pack=touch /tmp/boxoffice-attack",
+        "address-file": lambda tree, target: f"file://{tree}",
+        "address-shell": lambda tree, target: "ssh://-oProxyCommand=touch%20%2Ftmp%2Fboxoffice-attack/x",
+        "address-password": lambda tree, target: "https://user:hiring-word@127.0.0.1:9/x",
     }
 )
 """By the name that ``expect.toml`` uses."""

@@ -51,7 +51,7 @@ class Observed:
     duration_s: float = 0.0
 
 
-def prepare(attack: Attack, scratch: Path) -> Path:
+def prepare(attack: Attack, scratch: Path) -> Path | str:
     """Write the attack below ``scratch``; what is handed in. Raises UsageError if its patch does not fit any more."""
     tree = scratch / "submission"
     copy_tree(attack.base, tree)
@@ -60,7 +60,9 @@ def prepare(attack: Attack, scratch: Path) -> Path:
     return PACKINGS[attack.table.pack](tree, scratch / "packed") if attack.table.pack else tree
 
 
-def command(submission: Path, out: Path, *, level: AttackLevel, only: Sequence[str], seed: int) -> list[str]:
+def command(
+    submission: Path | str, out: Path, *, level: AttackLevel, only: Sequence[str], seed: int
+) -> list[str]:
     """The command line of one grade."""
     chosen = [part for name in only for part in ("--only", name)]
     return [
