@@ -38,8 +38,20 @@ COST_ZERO = 4.0
 """Seen beside the reference: the reference itself 0.98 to 1.04 ×; with two queries more per list, each page validated
 by a model and encoded twice 1.4 ×; with one query more per listed event 2.7 ×."""
 
+UNMATCHED_SHARE = 0.05
+"""Of the accepted orders: where more than that have not exactly their charge, the work was not done that was measured."""
+
+LOST_AT_LEAST = 2
+LOST_SHARE = 0.25
+"""A kind of request that is answered wrongly this often in the load, and never before it, has another answer then."""
+
 JUDGED_SHARE = 0.5
 """A service that answers fewer requests right than this is not cheap, it is absent."""
+
+DONE_SHARE = 0.9
+"""Of the accepted orders that were looked up: so many must be settled, and their charges be as the contract has it.
+Answers to orders that were never carried out are no work, however fast and cheap. A right service has all of them;
+one order in forty that went wrong costs points in load-errors, and not here."""
 
 
 class Latency(BaseModel):
@@ -75,15 +87,43 @@ class Figures(BaseModel):
 
 
 class AcceptedOrder(BaseModel):
-    """An order of the load that the service accepted, and what it was to come to."""
+    """An order of the load that the service accepted, and what it was to come to.
+
+    ``confirmed``: the service said so at once; ``read``: it was read back, a sample of them is.
+    """
 
     id: str
     card_token: str
     total: str
     currency: str
+    confirmed: bool = True
+    read: bool = True
+
+
+class Seats(BaseModel):
+    """What an event must have left after the load."""
+
+    event_id: int
+    least: int
+    most: int
+
+
+class Habit(BaseModel):
+    """Requests of a kind that was answered right before the load, and how many were answered wrongly in it."""
+
+    asked: int
+    wrong: int
+
+    @property
+    def is_lost(self) -> bool:
+        """One wrong answer may be chance."""
+        return self.wrong >= LOST_AT_LEAST and self.wrong >= LOST_SHARE * self.asked
 
 
 _ACCEPTED = TypeAdapter(tuple[AcceptedOrder, ...])
+_SEATS = TypeAdapter(tuple[Seats, ...])
+_HABITS = TypeAdapter(dict[str, Habit])
+_CARDS = TypeAdapter(frozenset[str])
 
 
 def figures(load: Artifact, name: str) -> Figures:
@@ -118,6 +158,33 @@ def test_load_errors(load: Artifact, judge: Judge) -> None:
         0,
         source="contract: confirmed ⇔ exactly one unrefunded charge of exactly the total",
     )
+    judge.equal(
+        "refused orders that were charged",
+        charged_refusals(load),
+        0,
+        source="contract: any other final status ⇔ no charge",
+    )
+    judge.equal(
+        "events whose seats do not add up after the load",
+        len(wrong_seats(load)),
+        0,
+        source="contract: seats_available = seats_total − seats of confirmed orders − seats held",
+    )
+    judge.equal(
+        "confirmed orders that a restart lost",
+        len(lost_orders(load)),
+        0,
+        source="contract: success is answered only after its effect is committed",
+    )
+    lost = lost_habits(load)
+    judge.equal(
+        "kinds of request that are answered right at leisure and wrongly under load",
+        len(lost),
+        0,
+        source="the same requests, sent one by one before the load and among its others",
+    )
+    if lost:
+        pass
     judge.summary(_told(submission))
     judge.evidence(*load.exchanges_of("failed"))
 
@@ -136,6 +203,8 @@ def test_load_errors(load: Artifact, judge: Judge) -> None:
 )
 def test_load_latency(load: Artifact, judge: Judge) -> None:
     submission, solution = figures(load, "submission"), figures(load, "solution")
+    if not _did_the_work(load, judge):
+        return
     for group, floor_s, what in (
         ("reads", READS_FLOOR_S, "contract 300 ms + 20 %"),
         ("orders", ORDERS_FLOOR_S, "the upstreams take 0.2 s; the rest is the service"),
@@ -173,6 +242,8 @@ def test_request_cost(load: Artifact, judge: Judge) -> None:
     if not enough or submission.cpu_per_correct_request_s is None:
         judge.summary(f"only {submission.correct} of {submission.offered} requests were answered right")
         return
+    if not _did_the_work(load, judge):
+        return
     assert solution.cpu_per_correct_request_s is not None, "the load is refused when its reference fails"
     ratio = submission.cpu_per_correct_request_s / solution.cpu_per_correct_request_s
     judge.graded(
@@ -186,6 +257,23 @@ def test_request_cost(load: Artifact, judge: Judge) -> None:
         f"{submission.cpu_per_correct_request_s * 1000:.1f} ms of CPU per right answer, "
         f"the reference {solution.cpu_per_correct_request_s * 1000:.1f} ms ({ratio:.2f} ×)"
     )
+
+
+def _did_the_work(load: Artifact, judge: Judge) -> bool:
+    """Whether what was accepted was also done; without that, speed and cost say nothing."""
+    accepted = len(_ACCEPTED.validate_python(load.fact("accepted-orders")))
+    if not accepted:
+        return True
+    unmatched = len(unmatched_orders(load))
+    done = judge.at_least(
+        "share of accepted orders that were carried out",
+        round(1 - unmatched / accepted, 3),
+        DONE_SHARE,
+        source="contract: confirmed ⇔ exactly one unrefunded charge of exactly the total",
+    )
+    if not done:
+        judge.summary(f"{unmatched} of {accepted} accepted orders do not have exactly their charge")
+    return done
 
 
 def unmatched_orders(load: Artifact) -> list[AcceptedOrder]:

@@ -149,6 +149,15 @@ def test_a_service_that_fails_more_than_half_is_not_cheap(correct: int, cost_s: 
     assert found.summary == f"only {correct} of 600 requests were answered right"
 
 
+@pytest.mark.parametrize("judging", [load_latency, request_cost])
+def test_orders_that_were_never_carried_out_were_not_answered_fast_or_cheaply(
+    judging: Callable[..., None],
+) -> None:
+    found = judged(judging, record(service(reads_s=0.001, orders_s=0.001, cost_s=0.0001), charges=0))
+    assert found.score == 0
+    assert found.summary == "1 of 1 accepted orders do not have exactly their charge"
+
+
 def test_a_load_that_was_cut_short_was_not_observed() -> None:
     empty = Artifact(scenario="load", outcome=Outcome(kind="cut-short", reason="it died"))
     with pytest.raises(NotObserved, match="it died"):

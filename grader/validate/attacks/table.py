@@ -75,7 +75,10 @@ class AttackTable(Frozen):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         for pattern in (*self.log, *self.never_log, *self.signs, self.says):
-            re.compile(pattern)  # re.error is a ValueError
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
         if missing := set(LEVELS) - set(self.levels) - set(self.not_applicable):
             raise ValueError(f"{missing.pop()} is neither in levels nor in not_applicable")
         known = collect_checks()
