@@ -35,6 +35,7 @@ from grader.run_world import LOAD, RunWorld, Timing
 from grader.sandbox.levels import Sandbox
 from grader.scenarios import SCENARIOS
 from grader.scenarios.stage import Scenario
+from grader.signs import signs_in
 from grader.watch import NOT_WATCHED, not_watched
 
 QUICK_LEAVES_OUT = frozenset(
@@ -215,6 +216,7 @@ async def _judge_and_repeat(
                 for folder in (paths.artifacts, paths.logs)
                 for flag in await asyncio.to_thread(canaries.found_in, folder)
             ]
+            flags += await asyncio.to_thread(signs_in, paths.submission, paths.logs)
             write_json(paths.lock, lock.model_copy(update={"red_flags": tuple(flags)}))
             scorecard, outcomes = await asyncio.to_thread(judge_record, paths.root)
         driven = {scenario.name: len(paths.attempts(scenario.name)) for scenario in scenarios}
