@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+import os
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,13 +15,17 @@ import typer
 from rich.console import Console
 
 from devstack.paths import cache_directory
+from devstack.placement import Placement
+from grader import environment
 from grader.checks import collect_checks
 from grader.errors import ExitCode, UsageError
 from grader.paths import write_text
 from grader.rubric import load_rubric
+from grader.sandbox.levels import Wanted, choose, entered
 from grader.scenarios import SCENARIOS
 from grader.text import one_line
 from grader.validate.attacks.campaign import AttacksRequest, validate_attacks
+from grader.validate.attacks.table import AttackLevel
 from grader.validate.campaign import Campaign, Outcome
 from grader.validate.digests import checks_digests, scenario_digests
 from grader.validate.findings import Finding
@@ -34,14 +39,16 @@ from grader.validate.units import ArtifactCache, Digests, ask
 from grader.validate.worlds import Trees, Worlds
 
 
-class AttackSandbox(StrEnum):
+class Isolation(StrEnum):
     """What ``--sandbox`` takes."""
 
+    AUTO = "auto"
     STRONG = "strong"
     CONTAINER = "container"
+    NONE = "none"
 
 
-Interruptible = Callable[[Coroutine[Any, Any, Outcome]], Outcome]
+Interruptible = Callable[[Coroutine[Any, Any, Any]], Any]
 TOLD_CHARACTERS = 300
 
 
@@ -63,6 +70,7 @@ class Request:
     fresh: bool = False
     drive: bool = True
     prune: bool = False
+    sandbox: Wanted = "auto"
 
 
 def register(app: typer.Typer, interruptible: Interruptible) -> None:
@@ -118,14 +126,14 @@ def register(app: typer.Typer, interruptible: Interruptible) -> None:
             typer.Option("--attacks", help="Hostile submissions instead: what they must not reach or gain."),
         ] = False,
         sandbox: Annotated[
-            AttackSandbox, typer.Option(help="With --attacks: the level that they are driven at.")
-        ] = AttackSandbox.STRONG,
+            Isolation, typer.Option(help="Level of isolation; auto is the strongest that works here.")
+        ] = Isolation.AUTO,
     ) -> None:
         """Measure the grader: put flaws back into the solution and see which checks fall."""
         if attacks:
             asked = AttacksRequest(
                 names=tuple(names or ()),
-                level=sandbox.value,
+                level=_level_of_attacks(sandbox),
                 seed=seed,
                 lanes=lanes,
                 evidence=evidence,
@@ -157,6 +165,7 @@ def register(app: typer.Typer, interruptible: Interruptible) -> None:
             fresh=fresh,
             drive=not no_drive,
             prune=prune,
+            sandbox=sandbox.value,
         )
         raise typer.Exit(validate(request, interruptible))
 
@@ -171,18 +180,25 @@ def validate(request: Request, interruptible: Interruptible) -> ExitCode:
     metas = collect_checks()
     rubric = load_rubric()
     notes = frozenset(name for name in rubric.check_ids if rubric.check(name).tag == "note")
-    question = ask(chosen, SCENARIOS, metas, seed=request.seed, exhaustive=request.exhaustive)
+    sandbox = choose(request.sandbox)
+    question = ask(
+        chosen, SCENARIOS, metas, seed=request.seed, exhaustive=request.exhaustive, sandbox=sandbox.level
+    )
     evidence = EvidenceFile(request.evidence or submissions_folder() / "evidence.jsonl")
     console = Console(highlight=False)
-    with Progress() as progress, TemporaryDirectory(prefix="validate-") as scratch:
+    with TemporaryDirectory(prefix="validate-") as scratch:
+        os.chmod(scratch, 0o755)  # the sandbox's account looks at the trees
         trees = Trees(Path(scratch) / "trees")
         prepared = [one for one in subjects if everybody or one in chosen or one.name == SOLUTION]
-        progress.note(f"writing the trees of {len(prepared)} subjects")
-        digests = Digests(
-            trees={subject.name: trees.prepare(subject) for subject in prepared},
-            scenarios=scenario_digests(),
-            checks=checks_digests(),
-        )
+        with Progress() as progress:
+            progress.note(f"writing the trees of {len(prepared)} subjects")
+            digests = Digests(
+                trees={subject.name: trees.prepare(subject) for subject in prepared},
+                scenarios=scenario_digests(),
+                checks=checks_digests(),
+            )
+            if request.drive:
+                interruptible(_install([trees.of(subject.name) for subject in prepared], progress))
         if request.prune:
             console.print(
                 f"{evidence.prune(digests)} rows removed from {one_line(str(evidence.path))}",
@@ -190,13 +206,14 @@ def validate(request: Request, interruptible: Interruptible) -> ExitCode:
                 soft_wrap=True,
             )
 
-        async def work() -> Outcome:
+        async def work(placement: Placement | None, progress: Progress) -> Outcome:
             async with AsyncExitStack() as stack:
                 worlds = Worlds(
                     trees,
                     Path(scratch),
                     keep=request.keep.resolve() if request.keep else None,
                     progress=progress.note,
+                    placement=placement,
                 )
                 campaign = Campaign(
                     question,
@@ -213,12 +230,31 @@ def validate(request: Request, interruptible: Interruptible) -> ExitCode:
                 )
                 return await campaign.run(fresh=request.fresh)
 
-        outcome = interruptible(work())
+        # Entered before anything draws on the terminal: that takes a thread, and threads cannot be moved.
+        entering = entered(sandbox) if request.drive else nullcontext(None)
+        with entering as placement, Progress() as progress:
+            outcome: Outcome = interruptible(work(placement, progress))
     tell(console, chosen, outcome)
     if request.report is not None:
         write_text(request.report, render(subjects, metas, rubric, outcome.rows, digests))
         console.print(f"Written: {one_line(str(request.report))}", markup=False, soft_wrap=True)
     return exit_code(outcome)
+
+
+async def _install(sources: Iterable[Path], progress: Progress) -> None:
+    """Everything that needs the network; there is none in a sandbox."""
+    for source in sources:
+        await environment.prepare(source, progress.note)
+
+
+def _level_of_attacks(wanted: Isolation) -> AttackLevel:
+    """Raises UsageError for none."""
+    match wanted:
+        case Isolation.NONE:
+            raise UsageError("attacks are never driven without a sandbox: choose strong or container")
+        case Isolation.CONTAINER:
+            return "container"
+    return "strong"
 
 
 def records_folder() -> Path:

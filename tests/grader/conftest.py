@@ -123,7 +123,8 @@ def grader(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     """Call the command line as the console script does, without a sandbox: this process must not move into one."""
 
     def call(*arguments: str | Path) -> Ended:
-        level = ("--unsafe-no-sandbox",) if arguments[:1] == ("run",) and len(arguments) > 1 else ()
+        levels = {"run": ("--unsafe-no-sandbox",), "validate": ("--sandbox", "none")}
+        level = levels.get(str(arguments[0]), ()) if len(arguments) > 1 else ()
         monkeypatch.setattr(sys, "argv", ["grader", *map(str, arguments), *level])
         with pytest.raises(SystemExit) as ending:
             cli.main()
