@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from pydantic import BaseModel, TypeAdapter
 
 from devstack.artifacts import Artifact, Charge, Exchange
+from grader.answers import order_status_of, seats_available_of
 from grader.checks.reading import field
 from grader.judge import Judge, check
 
@@ -37,9 +38,6 @@ COST_FULL = 1.5
 COST_ZERO = 4.0
 """Seen beside the reference: the reference itself 0.98 to 1.04 ×; with two queries more per list, each page validated
 by a model and encoded twice 1.4 ×; with one query more per listed event 2.7 ×."""
-
-UNMATCHED_SHARE = 0.05
-"""Of the accepted orders: where more than that have not exactly their charge, the work was not done that was measured."""
 
 LOST_AT_LEAST = 2
 LOST_SHARE = 0.25
@@ -96,7 +94,7 @@ class AcceptedOrder(BaseModel):
     card_token: str
     total: str
     currency: str
-    confirmed: bool = True
+    confirmed: bool = False
     read: bool = True
 
 
@@ -183,9 +181,7 @@ def test_load_errors(load: Artifact, judge: Judge) -> None:
         0,
         source="the same requests, sent one by one before the load and among its others",
     )
-    if lost:
-        pass
-    judge.summary(_told(submission))
+    judge.summary(_told(submission, lost))
     judge.evidence(*load.exchanges_of("failed"))
 
 
@@ -281,20 +277,62 @@ def unmatched_orders(load: Artifact) -> list[AcceptedOrder]:
     accepted = _ACCEPTED.validate_python(load.fact("accepted-orders"))
     readings = {str(field(reading, "id")): reading for reading in load.exchanges_of("settled")}
     charges = load.ledger("load").charges
-    return [order for order in accepted if not _matches(order, readings.get(order.id), charges)]
+    captured: dict[str, list[Charge]] = {}
+    for charge in charges:
+        if charge.status == "captured":
+            captured.setdefault(charge.card_token, []).append(charge)
+    return [
+        order
+        for order in accepted
+        if not _matches(order, readings.get(order.id), captured.get(order.card_token, []))
+    ]
 
 
-def _matches(order: AcceptedOrder, reading: Exchange | None, charges: Sequence[Charge]) -> bool:
+def charged_refusals(load: Artifact) -> int:
+    """Orders that were refused for good, and charged."""
+    refused = _CARDS.validate_python(load.facts.get("refused-cards", []))
+    charged = {charge.card_token for charge in load.ledger("load").charges if charge.status == "captured"}
+    return len(refused & charged)
+
+
+def wrong_seats(load: Artifact) -> list[Seats]:
+    """Events that show more seats than are left, or fewer."""
+    shown = {reading.path: seats_available_of(reading) for reading in load.exchanges.get("seats", ())}
+    wrong = []
+    for event in _SEATS.validate_python(load.facts.get("seats", [])):
+        left = shown.get(f"/events/{event.event_id}")
+        if left is None or not event.least <= left <= event.most:
+            wrong.append(event)
+    return wrong
+
+
+def lost_orders(load: Artifact) -> list[Exchange]:
+    """Readings of confirmed orders, after the service was killed and started, that say something else."""
+    if "seats" not in load.facts:
+        return []  # most answers were wrong: the service was not started again
+    return [
+        reading for reading in load.exchanges_of("after-restart") if order_status_of(reading) != "confirmed"
+    ]
+
+
+def lost_habits(load: Artifact) -> list[str]:
+    """Kinds of request that the service answers right only when it is not busy."""
+    habits = _HABITS.validate_python(load.facts.get("habits", {}))
+    return [name for name, habit in habits.items() if habit.is_lost]
+
+
+def _matches(order: AcceptedOrder, reading: Exchange | None, captured: Sequence[Charge]) -> bool:
+    charged = len(captured) == 1 and _is_total(captured[0], order)
+    if not order.read:
+        # not asked for again: what was said at once must hold, what was left open may have become either
+        return charged or (not order.confirmed and not captured)
     if reading is None:
         return False
-    captured = [
-        charge for charge in charges if charge.card_token == order.card_token and charge.status == "captured"
-    ]
     match field(reading, "status"):
         case "confirmed":
-            return len(captured) == 1 and _is_total(captured[0], order)
+            return charged
         case "declined" | "failed":
-            return not captured
+            return not captured and not order.confirmed
     return False
 
 
@@ -305,7 +343,7 @@ def _is_total(charge: Charge, order: AcceptedOrder) -> bool:
         return False
 
 
-def _told(submission: Figures) -> str:
+def _told(submission: Figures, lost: Sequence[str]) -> str:
     """One line: how many were right, and what became of the others."""
     told = f"{submission.correct} of {submission.offered} requests were answered right"
     kinds = sorted(submission.failed_by_kind.items(), key=lambda kind: (-kind[1], kind[0]))
@@ -313,4 +351,6 @@ def _told(submission: Figures) -> str:
         told += "; the others: " + ", ".join(f"{count} {kind}" for kind, count in kinds[:5])
     if "shed" in submission.failed_by_kind:
         told += " (shed: 429 or 503 with Retry-After, polite but not called for at this rate)"
+    if lost:
+        told += f"; right at leisure only: {', '.join(lost)}"
     return told

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
 
 from devstack.artifacts import quantile
-from grader.load.plan import Arrival
+from grader.load.plan import HABITS, Arrival, Habit
 from grader.load.result import Outcome
 
 GROUPS: Mapping[str, tuple[str, ...]] = {"reads": ("list", "detail"), "orders": ("order",)}
@@ -40,6 +40,33 @@ def summary(outcomes: Sequence[Outcome], *, timeout_s: float) -> dict[str, JsonV
         "by_endpoint": {name: _group(outcomes, (name,), timeout_s) for name in endpoints},
         "by_group": {name: _group(outcomes, members, timeout_s) for name, members in GROUPS.items()},
     }
+
+
+def habits(
+    outcomes: Iterable[Outcome], arrivals: Iterable[Arrival], kept: Sequence[Habit]
+) -> dict[str, JsonValue]:
+    """Of each habit that the service had before the load (``kept``): requests that showed it, and wrong answers."""
+    failures: dict[Habit, list[bool]] = defaultdict(list)
+    found = {outcome.number: outcome for outcome in outcomes}
+    for arrival in arrivals:
+        outcome = found.get(arrival.number)
+        if outcome is not None and outcome.status is not None:
+            for habit in arrival.habits:
+                failures[habit].append(_is_broken(habit, outcome))
+    return {
+        habit: {"asked": len(failures[habit]), "wrong": sum(failures[habit])}
+        for habit in HABITS
+        if habit in kept
+    }
+
+
+def _is_broken(habit: Habit, outcome: Outcome) -> bool:
+    match habit:
+        case "request-id":
+            return outcome.failure == "wrong-request-id"
+        case "limit":
+            return outcome.failure in ("wrong-events", "wrong-cursor", "malformed")
+    return outcome.is_wrong and outcome.failure != "wrong-request-id"
 
 
 def cost(outcomes: Sequence[Outcome], *, cpu_s: float) -> dict[str, JsonValue]:

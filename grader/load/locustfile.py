@@ -1,31 +1,38 @@
-"""The generator's process: sends a :class:`~grader.load.plan.LoadPlan` with Locust's ``FastHttpUser``.
+"""The generator's process: Locust's users send a :class:`~grader.load.plan.LoadPlan`.
 
-``python -I -m grader.load.locustfile PLAN STARTED RESULT`` uses Locust as a library: no configuration file, no
-argument of Locust's, no web interface, nothing is bound. Requests are due by the plan's clock, whether or not
-earlier ones were answered (open model), and a request's latency counts from the instant at which it was due.
+``python -I -m grader.load.locustfile PLAN [UID:GID]`` uses Locust as a library: no configuration file, no
+argument of Locust's, no web interface, nothing is bound. Of its ``FastHttpUser`` only what is beneath it is used
+(geventhttpclient, see :mod:`grader.load.client`): its session keeps cookies, has headers of its own and no limits.
+Requests are due by the plan's clock, whether or not earlier ones were answered (open model), and a request's latency
+counts from the instant at which it was due.
 """
 
-from locust import FastHttpUser, constant, task  # isort: skip - patches the interpreter, so it comes first
+from locust import User, constant, task  # isort: skip - patches the interpreter, so it comes first
 from locust.env import Environment  # isort: skip
 
+import contextlib
+import os
+import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import gevent
 import gevent.queue
-from geventhttpclient.client import HTTPClientPool
 
 from devstack.artifacts import quantile
+from devstack.placement import die_with_parent, give_up_rights
 from grader.load.answers import Shop, Wrong
+from grader.load.client import Client, NoAnswer
 from grader.load.plan import Arm as PlannedArm
 from grader.load.plan import Arrival, LoadPlan
 from grader.load.result import LoadResult, Outcome, PlacedOrder
-from grader.paths import write_json
+from grader.paths import canonical_json
 
-BODY_CAP_BYTES = 4_000_000
 SPAWN_LIMIT_S = 10.0
+STARTED = "started.json"
+RESULT = "result.json"
+"""In the working directory, which stays within reach of an account that could not enter the folders above it."""
 
 
 class Arm:
@@ -33,11 +40,12 @@ class Arm:
 
     def __init__(self, planned: PlannedArm, plan: LoadPlan) -> None:
         self.name = planned.name
-        self.base_url = planned.base_url
+        # Room for twice the users: they share connections, and one that is being closed still counts.
+        self.client = Client(planned.base_url, connections=2 * plan.users_per_arm, timeout_s=plan.timeout_s)
         self.plan = plan
         self.offset_s = planned.offset_s
         self.queue: gevent.queue.Queue[Arrival] = gevent.queue.Queue()
-        self.shop = Shop(plan.catalogue)
+        self.shop = Shop(plan.catalogue, habits=planned.habits, asked_before=planned.asked_before)
         self.open: dict[int, Outcome] = {}
         self.outcomes: list[Outcome] = []
         self.lags_s: list[float] = []
@@ -58,14 +66,14 @@ class Arm:
             )
             self.queue.put(arrival)
 
-    def perform(self, client: Any, arrival: Arrival) -> None:
+    def perform(self, arrival: Arrival) -> None:
         """Send one request and write down what became of it."""
         due_s = self.due(arrival)
         patience_s = due_s + self.plan.timeout_s - time.monotonic()
         if patience_s <= 0:
             self._close(arrival, failure="not-sent", ended_s=time.monotonic())
             return
-        call = self.shop.call(arrival)
+        call = self.shop.call(arrival, time.monotonic())
         if call is None:
             self._close(arrival, failure="no-order", ended_s=time.monotonic())
             return
@@ -77,8 +85,11 @@ class Arm:
         failure = None
         try:
             with gevent.Timeout(patience_s):
-                status, headers, body = exchange(client, arrival, call.path)
-            self.shop.verify(arrival, call, status, headers, body, sent_s, time.monotonic())
+                answer = self.client.ask(
+                    call.method, call.path, headers=call.headers, body=call.body, fresh=arrival.fresh
+                )
+            status = answer.status
+            self.shop.verify(arrival, call, status, answer.headers, answer.body, sent_s, time.monotonic())
         except Wrong as wrong:
             failure = str(wrong)
         except NoAnswer as none:
@@ -98,70 +109,22 @@ class Arm:
         self.open.clear()
 
 
-class NoAnswer(Exception):
-    """No complete answer came; the message is the kind of failure."""
-
-
-def exchange(client: Any, arrival: Arrival, path: str) -> tuple[int, dict[str, str], bytes]:
-    """Send one request; its status, headers (lower-case names) and body. Raises NoAnswer, gevent.Timeout."""
-    headers = {"Accept-Encoding": "identity"}
-    options: dict[str, Any] = {}
-    if arrival.order is not None:
-        headers["Idempotency-Key"] = arrival.order.key
-        options["json"] = arrival.order.body()
-    method = "POST" if arrival.order is not None else "GET"
-    with client.request(
-        method, path, name=arrival.endpoint, headers=headers, stream=True,
-        allow_redirects=False, catch_response=True, **options,
-    ) as answer:  # fmt: skip
-        answer.success()  # Locust's own statistics are not used
-        if answer.status_code == 0:
-            raise NoAnswer(_kind(getattr(answer, "error", None)))
-        received = {str(name).lower(): str(value)[:4000] for name, value in answer.headers.items()}
-        body = bytearray()
-        for chunk in answer.iter_content(chunk_size=65536, decode_content=False):
-            body += chunk
-            if len(body) > BODY_CAP_BYTES:
-                raise NoAnswer("too-large")
-        return answer.status_code, received, bytes(body)
-
-
-def _kind(error: object) -> str:
-    """What stands behind an answer that never came."""
-    seen = 0
-    while isinstance(error, BaseException) and seen < 5:
-        if isinstance(error, gevent.Timeout | TimeoutError):
-            return "timeout"
-        if isinstance(error, ConnectionRefusedError):
-            return "refused"
-        # geventhttpclient wraps what it met, and keeps it as ``original``
-        error, seen = getattr(error, "original", None) or error.__cause__, seen + 1
-    return "reset"
-
-
-def user_class(arm: Arm) -> type[FastHttpUser]:
+def user_class(arm: Arm) -> type[User]:
     """The users of one arm. They share connections: only as many are open as requests were in flight at once."""
 
-    class ArmUser(FastHttpUser):
-        host = arm.base_url
+    class ArmUser(User):
         wait_time = constant(0)
-        # Room for twice the users: a connection that a timeout interrupts while sending is not given back.
-        client_pool = HTTPClientPool(
-            concurrency=2 * arm.plan.users_per_arm,
-            connection_timeout=arm.plan.timeout_s,
-            network_timeout=arm.plan.timeout_s,
-        )
 
         @task
         def serve(self) -> None:
-            arm.perform(self.client, arm.queue.get())
+            arm.perform(arm.queue.get())
 
     ArmUser.__name__ = f"User_{arm.name}"
     return ArmUser
 
 
-def main(plan_file: Path, started_file: Path, result_file: Path) -> int:
-    """Run the plan; write when it started, and at the end what became of it."""
+def main(plan_file: Path, account: str = "") -> int:
+    """Run the plan as ``account`` (``UID:GID``, empty: the caller); write when it started, and what became of it."""
     plan = LoadPlan.model_validate_json(plan_file.read_text(encoding="utf-8"))
     arms = [Arm(planned, plan) for planned in plan.arms]
     errors: list[str] = []
@@ -175,23 +138,45 @@ def main(plan_file: Path, started_file: Path, result_file: Path) -> int:
     with gevent.Timeout(SPAWN_LIMIT_S):
         while runner.user_count < users:
             gevent.sleep(0.02)
-    result = run(plan, arms, started_file)
+    if account:
+        _load_what_loads_late()
+        give_up_rights(*map(int, account.split(":")))
+        die_with_parent()  # a change of account takes it back
+    result = run(plan, arms)
     runner.quit()
     if errors:
         print(
             f"{len(errors)} requests ended in an error of the generator, first: {errors[0]}", file=sys.stderr
         )
         return 1
-    write_json(result_file, result)
+    _write(RESULT, canonical_json(result))
     return 0
 
 
-def run(plan: LoadPlan, arms: list[Arm], started_file: Path) -> LoadResult:
+def _load_what_loads_late() -> None:
+    """Meet a service that answers nothing, so that every module and codec is there before the files are out of reach."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        client = Client(f"http://127.0.0.1:{port}", connections=1, timeout_s=0.01)
+        with contextlib.suppress(NoAnswer):
+            client.ask("POST", "/", body=b"{}")
+    canonical_json(LoadResult(start_s=0, cpu_share=0, lag_p99_s=0, outcomes={}, orders={}))
+
+
+def _write(name: str, text: str) -> None:
+    """Write a file of the working directory, whole or not at all."""
+    unfinished = f".{name}"
+    with open(unfinished, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(unfinished, name)
+
+
+def run(plan: LoadPlan, arms: list[Arm]) -> LoadResult:
     """Send everything, wait until it is answered or nobody waits any more."""
     start_s = time.monotonic() + 0.1
     for arm in arms:
         arm.start_s = start_s
-    write_json(started_file, {"start_s": start_s})
+    _write(STARTED, canonical_json({"start_s": start_s}))
     dispatchers = [gevent.spawn(arm.dispatch) for arm in arms]
     gevent.sleep(max(0.0, start_s + plan.warm_up_s - time.monotonic()))
     cpu_s, wall_s = time.process_time(), time.monotonic()
@@ -218,4 +203,4 @@ def run(plan: LoadPlan, arms: list[Arm], started_file: Path) -> LoadResult:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:4])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:3]))

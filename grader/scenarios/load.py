@@ -2,6 +2,9 @@
 
 Both services meet the same requests at the same rate and the same injected latency, in worlds of their own, on
 the same machine in the same seconds: what disturbs one disturbs the other, and their ratio stays.
+
+A submission gains nothing by being another service when it is busy: requests look like those of the checks, orders are
+read back amid the load, and what it said is held against payments, its own answers afterwards, and a restart.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -21,17 +24,23 @@ from devstack.errors import ServiceDied, ServiceError
 from devstack.seed import flagship_sales
 from devstack.service import Service
 from devstack.world import World
-from grader.load import arithmetic
+from grader.answers import order_status_of
+from grader.load import arithmetic, books
+from grader.load.answers import DETAIL_STALENESS_S, Shop
 from grader.load.generator import Generator, LoadTrouble, generator
 from grader.load.plan import (
     CURRENCIES,
     RATE_PER_S,
+    Catalogue,
     ExpectedDay,
+    Habit,
     LoadPlan,
     catalogue,
     schedule,
     side_by_side,
 )
+from grader.load.rehearsal import habits_of, rehearsal
+from grader.load.requests import Call
 from grader.load.result import LoadResult, Outcome
 from grader.paths import write_text
 from grader.scenarios.stage import Scenario, Stage
@@ -60,7 +69,16 @@ SUBMISSION_SHARE_CORES = 0.8
 REFERENCE_CORRECT_MINIMUM = 0.9
 """Without a reference that works there is nothing to compare with."""
 
+REHEARSAL_S = 10.0
+"""All of it; a good service needs half a second."""
+
+READING_TIMEOUT_S = 5.0
 RECONCILED_ORDERS = 40
+READ_AFTER_RESTART = 10
+EVENTS_COUNTED = 10
+SETTLED_SALES_S = DETAIL_STALENESS_S + 1.0
+"""After the last order was due: it took up to a second, and shows in its event 2 s later."""
+
 SETTLE_S = 20.0
 HOPELESS_SHARE = 0.5
 """A service that answers fewer requests right than this fails by far more than any disturbance explains."""
@@ -69,6 +87,7 @@ HOPELESS_SETTLE_S = 3.0
 """For such a service: the time is better spent elsewhere."""
 
 FAILURES_KEPT_PER_KIND = 3
+_POSTED = ("order", "replay", "invalid", "waitlist")
 _PATHS = {"order-read": "/orders/{id}", "ticket": "/orders/{id}/ticket"}
 """What could not be sent has no path of its own."""
 
@@ -101,7 +120,10 @@ async def drive(stage: Stage) -> None:
             await world.faults.set_proxy(delay_s=DATABASE_DELAY_S)
             await world.faults.set_latency(**LATENCY_S)
         plan = await _plan(stage, services)
-        running = await stack.enter_async_context(generator(plan, stage.world.directory / "load"))
+        account = stage.world.settings.placement.account
+        running = await stack.enter_async_context(
+            generator(plan, stage.world.directory / "load", account=account)
+        )
         result, cpu_s = await _observe(running, plan, worlds, services)
     _record(stage, plan, result, cpu_s)
     await _reconcile(stage, plan, result)
@@ -128,12 +150,39 @@ async def _plan(stage: Stage, services: dict[str, Service]) -> LoadPlan:
         ExpectedDay(day=sold.day.isoformat(), tickets=sold.tickets, gross=str(sold.gross), orders=sold.orders)
         for sold in await flagship_sales(stage.world.cluster)
     ]
-    live = stage.world.live
+    live, seed = stage.world.live, stage.world.settings.seed
+    known = catalogue(live, sales)
+    habits, asked = await _rehearse(stage, known, rates)
+    arms = side_by_side(*((name, service.base_url) for name, service in services.items()))
     return LoadPlan(
-        arms=side_by_side(*((name, service.base_url) for name, service in services.items())),
-        arrivals=schedule(live, rates, seed=stage.world.settings.seed),
-        catalogue=catalogue(live, sales),
+        arms=tuple(
+            arm.model_copy(update={"habits": habits, "asked_before": asked})
+            if arm.name == SUBMISSION
+            else arm
+            for arm in arms
+        ),
+        arrivals=schedule(live, rates, seed=seed),
+        catalogue=known,
     )
+
+
+async def _rehearse(
+    stage: Stage, known: Catalogue, rates: Mapping[str, Decimal]
+) -> tuple[tuple[Habit, ...], tuple[tuple[int, int], ...]]:
+    """Which habits the submission has when nobody is in a hurry, and the seats that it was asked for to find out."""
+    shop = Shop(known)
+    until_s = stage.now() + REHEARSAL_S
+
+    async def send(call: Call) -> Exchange:
+        return await stage.send(
+            "rehearsal", call.method, call.path,
+            json_body=call.json_body, headers=call.headers,
+            timeout_s=max(0.1, min(READING_TIMEOUT_S, until_s - stage.now())),
+        )  # fmt: skip
+
+    arrivals = rehearsal(stage.world.live, rates, seed=stage.world.settings.seed)
+    habits = await habits_of(shop, arrivals, send)
+    return habits, shop.asked
 
 
 async def _observe(
@@ -174,6 +223,8 @@ def _record(stage: Stage, plan: LoadPlan, result: LoadResult, cpu_s: dict[str, f
         figures = arithmetic.summary(measured, timeout_s=plan.timeout_s)
         stage.fact(name, {**figures, **arithmetic.cost(costed, cpu_s=cpu_s[name])})
         if name == SUBMISSION:
+            kept = next(arm.habits for arm in plan.arms if arm.name == name)
+            stage.fact("habits", arithmetic.habits(measured, plan.arrivals, kept))
             stage.record.exchanges["failed"] = _failures(stage, plan, measured)
     stage.fact(
         "generator", {"cpu_share": round(result.cpu_share, 3), "lag_p99_s": round(result.lag_p99_s, 4)}
@@ -202,7 +253,7 @@ def _failures(stage: Stage, plan: LoadPlan, outcomes: Sequence[Outcome]) -> list
             examples.append(
                 Exchange(
                     label=outcome.failure,
-                    method="POST" if outcome.endpoint == "order" else "GET",
+                    method="POST" if outcome.endpoint in _POSTED else "GET",
                     path=outcome.path or _PATHS.get(outcome.endpoint, outcome.endpoint),
                     started_s=outcome.due_s - stage.world.epoch,
                     elapsed_s=ended_s - outcome.due_s,
@@ -214,18 +265,16 @@ def _failures(stage: Stage, plan: LoadPlan, outcomes: Sequence[Outcome]) -> list
 
 
 async def _reconcile(stage: Stage, plan: LoadPlan, result: LoadResult) -> None:
-    """Read accepted orders back until they are settled, and keep the ledger that their charges are in."""
-    planned = {arrival.number: arrival.order for arrival in plan.arrivals if arrival.order is not None}
-    placed = result.orders[SUBMISSION]
+    """Hold what the service said under load against what there is: orders, charges, seats, and all of it once more.
+
+    Orders are read back until they are settled; the ledger has their charges; events show what was sold. Then the
+    service is killed and started: what it had only in its memory is gone.
+    """
+    placed, outcomes = result.orders[SUBMISSION], result.outcomes[SUBMISSION]
     chosen = stage.random.sample(placed, min(RECONCILED_ORDERS, len(placed)))
-    expected = [(order.id, planned[order.number]) for order in chosen]
-    stage.fact(
-        "accepted-orders",
-        [
-            {"id": id_, "card_token": order.card_token, "total": order.total, "currency": order.currency}
-            for id_, order in expected
-        ],
-    )
+    accepted = books.accepted_orders(plan, placed, {order.number for order in chosen})
+    stage.fact("accepted-orders", [order.model_dump() for order in accepted])
+    stage.fact("refused-cards", list(books.refused_cards(plan, outcomes)))
     answers = [
         Exchange(
             label="accepted", method="POST", path="/orders", started_s=stage.now(), elapsed_s=0,
@@ -235,7 +284,29 @@ async def _reconcile(stage: Stage, plan: LoadPlan, result: LoadResult) -> None:
     ]  # fmt: skip
     hopeless = _correct_share(stage, SUBMISSION) < HOPELESS_SHARE
     await stage.settle("settled", answers, within_s=HOPELESS_SETTLE_S if hopeless else SETTLE_S)
+    if hopeless:
+        await stage.ledger("load")
+        return
+    arm = next(arm for arm in plan.arms if arm.name == SUBMISSION)
+    await _until(result.start_s + plan.end_s + SETTLED_SALES_S)
     await stage.ledger("load")
+    counted = books.seats(plan, arm, outcomes, placed, events=EVENTS_COUNTED)
+    stage.fact("seats", [event.model_dump() for event in counted])
+    for event in counted:
+        await stage.get("seats", f"/events/{event.event_id}", timeout_s=READING_TIMEOUT_S)
+    await _read_after_restart(stage)
+
+
+async def _read_after_restart(stage: Stage) -> None:
+    stage.service.kill()
+    await stage.service.close()
+    await stage.start()
+    stage.record.exchanges["after-restart"] = []
+    confirmed = [
+        reading for reading in stage.record.exchanges["settled"] if order_status_of(reading) == "confirmed"
+    ]
+    for reading in confirmed[:READ_AFTER_RESTART]:
+        await stage.get("after-restart", reading.path, timeout_s=READING_TIMEOUT_S)
 
 
 def _refuse_trouble(stage: Stage, plan: LoadPlan, result: LoadResult, submission_cpu_s: float) -> None:
@@ -258,4 +329,4 @@ def _correct_share(stage: Stage, name: str) -> float:
     return float(figures["correct"]) / float(figures["offered"])  # type: ignore[arg-type]
 
 
-SCENARIO = Scenario(name="load", drive=drive, budget_s=75, processes=1, quiet=True)
+SCENARIO = Scenario(name="load", drive=drive, budget_s=95, processes=1, quiet=True)

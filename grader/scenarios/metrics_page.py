@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
-import httpx
-
 from grader.scenarios.stage import Stage
 
 PAGE_CAP = 2_000_000
@@ -15,12 +11,7 @@ TIMEOUT_S = 6.0
 async def scrape(stage: Stage, name: str) -> None:
     """Read ``/metrics`` and record it as text ``name``, empty if it cannot be had; when, as facts."""
     stage.fact(f"{name}-asked-s", stage.now())
-    page = ""
-    async with httpx.AsyncClient(
-        base_url=stage.service.base_url, trust_env=False, timeout=TIMEOUT_S
-    ) as client:
-        with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL, ValueError):
-            answer = await client.get("/metrics")
-            page = answer.text if answer.status_code == 200 else ""
+    answer = await stage.ask("GET", "/metrics", timeout_s=TIMEOUT_S, limit_bytes=PAGE_CAP)
+    page = answer.body.decode("utf-8", "replace") if answer.status == 200 else ""
     stage.text(name, page, cap=PAGE_CAP)
     stage.fact(f"{name}-read-s", stage.now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -15,15 +15,27 @@ from grader.load.plan import PAGE_SIZE, Catalogue, ExpectedEvent
 
 
 class RightShop:
-    """Answers (status, content type, body) of a service that does everything right, at once."""
+    """Answers (status, content type, body) of a service that does everything right, at once.
+
+    ``headers`` have lower-case names. Their request id comes back, see :func:`echoed`.
+    """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self.orders: dict[str, dict[str, Any]] = {}
         self.sold: dict[int, int] = {}
         self.totals: dict[str, dict[str, str]] = {}
+        self.keys: dict[str, str] = {}
 
-    def answer(self, target: str, body: bytes) -> tuple[int, str, bytes]:
+    def answer(
+        self, target: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, str, bytes]:
+        try:
+            return self.known(target, body, headers or {})
+        except (KeyError, StopIteration):
+            return 404, "application/json", b"{}"
+
+    def known(self, target: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str, bytes]:
         url = urlsplit(target)
         match url.path.strip("/").split("/"):
             case ["events"]:
@@ -32,8 +44,11 @@ class RightShop:
                 payload = self.event(next(e for e in self.catalogue.events if e.id == int(event_id)))
             case ["events", _, "sales"]:
                 payload = {"items": [day.model_dump() for day in self.catalogue.sales]}
+            case ["events", _, "waitlist"]:
+                return 409, "application/json", b"{}"
             case ["orders"]:
-                return 201, "application/json", json.dumps(self.place(json.loads(body))).encode()
+                status, payload = self.order(json.loads(body), headers.get("idempotency-key", ""))
+                return status, "application/json", json.dumps(payload).encode()
             case ["orders", _, "ticket"]:
                 return 200, "image/svg+xml", b"<svg/>"
             case ["orders", order_id]:
@@ -45,11 +60,12 @@ class RightShop:
     def listed(self, query: dict[str, str]) -> dict[str, Any]:
         events = [e for e in self.catalogue.events if query.get("city") in (None, e.city)]
         first = int(query.get("cursor", "0"))
-        page = events[first : first + PAGE_SIZE]
-        more = len(events) > first + PAGE_SIZE
+        limit = int(query.get("limit", PAGE_SIZE))
+        page = events[first : first + limit]
+        more = len(events) > first + limit
         return {
             "items": [self.event(event) for event in page],
-            "next_cursor": str(first + PAGE_SIZE) if more else None,
+            "next_cursor": str(first + limit) if more else None,
         }
 
     def event(self, event: ExpectedEvent) -> dict[str, Any]:
@@ -61,6 +77,19 @@ class RightShop:
             "seats_total": event.seats_total,
             "seats_available": event.seats_total - self.sold.get(event.id, 0),
         }
+
+    def order(self, body: dict[str, Any], key: str) -> tuple[int, dict[str, Any]]:
+        valid = (
+            key
+            and "@" in body.get("buyer_email", "")
+            and body["items"]
+            and all(1 <= item["quantity"] <= 6 for item in body["items"])
+        )
+        if not valid:
+            return 422, {}
+        if key not in self.keys:
+            self.keys[key] = self.place(body)["id"]
+        return 201, self.orders[self.keys[key]]
 
     def place(self, body: dict[str, Any]) -> dict[str, Any]:
         """An order; its total is the one that the plan expects, found by its card token."""
@@ -74,6 +103,11 @@ class RightShop:
             "total": self.totals[body["card_token"]],
         }
         return self.orders[order_id]
+
+
+def echoed(headers: Mapping[str, str]) -> dict[str, str]:
+    """The header of the answer that gives a request's id back."""
+    return {name: value for name, value in headers.items() if name == "x-request-id"}
 
 
 @contextlib.asynccontextmanager
@@ -121,8 +155,10 @@ async def _talk(shop: RightShop | None, reader: asyncio.StreamReader, writer: as
                 await asyncio.sleep(3600)
             assert shop is not None
             assert request is not None
-            status, kind, content = shop.answer(request.target.decode(), body)
+            received = {name.decode().lower(): value.decode() for name, value in request.headers}
+            status, kind, content = shop.answer(request.target.decode(), body, received)
             headers = [("Content-Type", kind), ("Content-Length", str(len(content)))]
+            headers += echoed(received).items()
             for out in (
                 h11.Response(status_code=status, headers=headers),
                 h11.Data(data=content),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from grader.load.arithmetic import cost, due_from, requests_csv, seconds_csv, summary
+from grader.load.arithmetic import cost, due_from, habits, requests_csv, seconds_csv, summary
 from grader.load.plan import Arrival
 from grader.load.result import Outcome
 
@@ -52,6 +52,35 @@ def test_endpoints_and_groups_have_their_own_figures() -> None:
         "count": 2, "failed": 0, "p50_s": 0.1, "p95_s": 0.2, "p99_s": 0.2,
     }  # fmt: skip
     assert figures["by_group"]["orders"]["p95_s"] == 10
+
+
+def test_a_habit_is_counted_where_an_answer_came_and_only_for_what_is_wrong_with_it() -> None:
+    arrivals = [
+        Arrival(number=0, due_s=0, endpoint="replay"),
+        Arrival(number=1, due_s=1, endpoint="replay", request_id="a"),
+        Arrival(number=2, due_s=2, endpoint="replay"),
+        Arrival(number=3, due_s=3, endpoint="replay"),
+        Arrival(number=4, due_s=4, endpoint="list", limit=7),
+        Arrival(number=5, due_s=5, endpoint="list", limit=7),
+    ]
+    failures = [
+        "another-order",
+        "wrong-request-id",
+        "timeout",
+        "status-503",
+        "stale-availability",
+        "malformed",
+    ]
+    outcomes = [
+        outcome(number, 0.1, failure=failure, status=None if failure == "timeout" else 200)
+        for number, failure in enumerate(failures)
+    ]
+    assert habits(outcomes, arrivals, ("replay", "limit", "request-id")) == {
+        "limit": {"asked": 2, "wrong": 1},
+        "request-id": {"asked": 1, "wrong": 1},
+        "replay": {"asked": 3, "wrong": 1},
+    }
+    assert habits(outcomes, arrivals, ("waitlist",)) == {"waitlist": {"asked": 0, "wrong": 0}}
 
 
 def test_without_a_right_answer_there_is_no_cost_per_answer() -> None:

@@ -124,6 +124,93 @@ def test_every_accepted_order_has_exactly_its_charge(
     assert found.score == score
 
 
+def with_facts(artifact: Artifact, exchanges: dict[str, tuple[Exchange, ...]], **facts: Any) -> Artifact:
+    named = {name.replace("_", "-"): value for name, value in facts.items()}
+    return artifact.model_copy(
+        update={
+            "facts": {**artifact.facts, **named},
+            "exchanges": {**artifact.exchanges, **exchanges},
+        }
+    )
+
+
+def order(**changed: Any) -> dict[str, Any]:
+    return {"id": "o-1", "card_token": "tok_1", "total": "24.70", "currency": "EUR", **changed}
+
+
+@pytest.mark.parametrize(
+    ("told", "charges", "score"),
+    [
+        ({"confirmed": True, "read": False}, 1, 1),
+        ({"confirmed": True, "read": False}, 0, 0),
+        ({"confirmed": True, "read": False}, 2, 0),
+        ({"confirmed": False, "read": False}, 0, 1),
+        ({"confirmed": False, "read": False}, 1, 1),
+        ({"confirmed": False, "read": False}, 2, 0),
+    ],
+)
+def test_orders_that_are_not_read_back_have_their_charges_too(
+    told: dict[str, bool], charges: int, score: float
+) -> None:
+    load = with_facts(record(service(), charges=charges), {}, accepted_orders=[order(id="o-2", **told)])
+    assert judged(load_errors, load).score == score
+
+
+def test_an_order_that_was_confirmed_cannot_have_failed() -> None:
+    failed = record(service(), status="failed", charges=0)
+    assert judged(load_errors, with_facts(failed, {}, accepted_orders=[order(confirmed=True)])).score == 0
+
+
+@pytest.mark.parametrize(("cards", "score"), [([], 1), (["tok_2"], 1), (["tok_1"], 0)])
+def test_a_refused_order_is_not_charged(cards: list[str], score: float) -> None:
+    assert judged(load_errors, with_facts(record(service()), {}, refused_cards=cards)).score == score
+
+
+def reading(path: str, status: int = 200, **payload: Any) -> Exchange:
+    return Exchange(
+        label="x", method="GET", path=path, started_s=42, elapsed_s=0.01, status=status, payload=payload
+    )
+
+
+@pytest.mark.parametrize(
+    ("shown", "score"), [(96, 1), (98, 1), (95, 0), (99, 0), ("many", 0), (None, 0), (True, 0)]
+)
+def test_seats_add_up_after_the_load(shown: object, score: float) -> None:
+    load = with_facts(
+        record(service()),
+        {"seats": (reading("/events/7", seats_available=shown),), "after-restart": ()},
+        seats=[{"event_id": 7, "least": 96, "most": 98}],
+    )
+    assert judged(load_errors, load).score == score
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "score"), [(200, "confirmed", 1), (404, "", 0), (200, "pending", 0)]
+)
+def test_an_order_outlives_the_process_that_confirmed_it(status: int, said: str, score: float) -> None:
+    after = Exchange(
+        label="after-restart", method="GET", path="/orders/o-1", started_s=50, elapsed_s=0.01,
+        status=status, payload={"id": "o-1", "status": said},
+    )  # fmt: skip
+    load = with_facts(record(service()), {"seats": (), "after-restart": (after,)}, seats=[])
+    assert judged(load_errors, load).score == score
+
+
+def test_a_service_that_was_not_started_again_was_not_observed() -> None:
+    with pytest.raises(NotObserved):
+        judged(load_errors, with_facts(record(service()), {"seats": ()}, seats=[]))
+
+
+@pytest.mark.parametrize(
+    ("asked", "wrong", "score"), [(6, 0, 1), (6, 1, 1), (6, 2, 0), (128, 2, 1), (128, 40, 0)]
+)
+def test_what_is_right_at_leisure_is_right_under_load(asked: int, wrong: int, score: float) -> None:
+    load = with_facts(record(service()), {}, habits={"replay": {"asked": asked, "wrong": wrong}})
+    found = judged(load_errors, load)
+    assert found.score == score
+    assert ("right at leisure only: replay" in found.summary) == (score == 0)
+
+
 @pytest.mark.parametrize(
     ("reads_s", "orders_s", "score"), [(0.36, 1.0, 1), (0.72, 0.3, 0.5), (0.06, 2.0, 0.5), (1.1, 0.3, 0)]
 )

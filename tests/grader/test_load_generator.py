@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import os
+import random
 import socket
 from collections import Counter
 from decimal import Decimal
@@ -12,11 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from devstack.placement import Account
 from devstack.seed import LiveData
 from grader.load import arithmetic
 from grader.load.generator import LoadTrouble, generator
 from grader.load.plan import CURRENCIES, Arm, Arrival, Catalogue, ExpectedDay, LoadPlan, catalogue, schedule
+from tests.grader.load_asking import talking
 from tests.grader.load_shop import RightShop, serving
+from tests.grader.test_load_client import ANSWERS
 
 pytestmark = pytest.mark.integration
 
@@ -113,6 +118,70 @@ async def test_a_generator_that_is_given_up_leaves_no_process(
     with pytest.raises(asyncio.CancelledError):
         await offering
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+async def test_a_hostile_service_fails_every_request_and_breaks_nothing(
+    tmp_path: Path, traffic: tuple[tuple[Arrival, ...], Catalogue]
+) -> None:
+    arrivals, expected = traffic
+    hurried = tuple(arrival.model_copy(update={"due_s": arrival.due_s / 4}) for arrival in arrivals)
+    chance = random.Random(1)
+    answers = [answer for answer, kind in ANSWERS.values() if kind != 200]
+    deep = b"[" * 100_000 + b"]" * 100_000
+    answers += [b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n" % len(deep) + deep]
+    answers += [b"HTTP/1.1 999 \xff\r\nLocation: \xff\xfe\r\nContent-Length: 2\r\n\r\n{}"]
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(chance.choice(answers))
+        await writer.drain()
+
+    async with talking(talk) as base_url:
+        plan = LoadPlan(
+            arms=(Arm(name="hostile", base_url=base_url),),
+            arrivals=hurried, catalogue=expected, warm_up_s=0.2, end_s=1, drain_s=5, users_per_arm=8,
+        )  # fmt: skip
+        async with generator(plan, tmp_path) as running:
+            await running.started()
+            result = await running.result()
+    outcomes = result.outcomes["hostile"]
+    assert len(outcomes) == 100
+    assert all(outcome.failure is not None for outcome in outcomes)
+    assert {"too-large", "protocol", "reset"} <= {outcome.failure for outcome in outcomes}
+
+
+async def test_no_link_is_followed_to_a_result(
+    tmp_path: Path, traffic: tuple[tuple[Arrival, ...], Catalogue]
+) -> None:
+    arrivals, expected = traffic
+    plan = LoadPlan(arms=(), arrivals=arrivals, catalogue=expected)
+    secret = tmp_path / "secret"
+    secret.write_text('{"start_s": 3}')
+    async with generator(plan, tmp_path / "load") as running:
+        (tmp_path / "load" / "cwd" / "started.json").symlink_to(secret)
+        with pytest.raises(LoadTrouble, match="did not say when it started"):
+            await running.started()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+async def test_as_root_it_gives_its_rights_up_and_still_writes_its_result(
+    tmp_path: Path, traffic: tuple[tuple[Arrival, ...], Catalogue]
+) -> None:
+    arrivals, expected = traffic
+    tmp_path.chmod(0o700)
+    hurried = tuple(arrival.model_copy(update={"due_s": arrival.due_s / 4}) for arrival in arrivals)
+    async with serving(right_shop(arrivals, expected)) as right:
+        plan = LoadPlan(
+            arms=(Arm(name="right", base_url=right),),
+            arrivals=hurried, catalogue=expected, warm_up_s=0.2, end_s=1, drain_s=2, users_per_arm=8,
+        )  # fmt: skip
+        before = set(psutil.Process().children())
+        async with generator(plan, tmp_path, account=Account(65_534, 65_534)) as running:
+            await running.started()
+            (process,) = set(psutil.Process().children()) - before
+            assert set(process.uids()) == set(process.gids()) == {65_534}
+            result = await running.result()
+    assert [outcome.failure for outcome in result.outcomes["right"] if outcome.failure] == []
 
 
 async def test_a_generator_that_breaks_is_trouble_and_not_a_verdict(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from devstack.seed import LiveData
 from grader.load.plan import (
     CURRENCIES,
     FIRST_ORDER_READ_S,
+    HABITS,
     MAIN_DECK,
     MIXED_DECK,
     RATE_PER_S,
@@ -60,7 +61,36 @@ def test_no_ticket_or_report_is_due_while_cpu_time_is_counted(arrivals: tuple[Ar
 def test_orders_are_placed_before_any_is_read(arrivals: tuple[Arrival, ...]) -> None:
     early = {arrival.endpoint for arrival in arrivals if arrival.due_s < FIRST_ORDER_READ_S}
     assert "order" in early
-    assert not early & {"order-read", "ticket"}
+    assert not early & {"order-read", "ticket", "replay"}
+
+
+def test_every_habit_is_asked_for_in_each_half_of_the_measured_load(arrivals: tuple[Arrival, ...]) -> None:
+    for half in (arrivals[100:400], arrivals[400:]):
+        asked = Counter(habit for arrival in half for habit in arrival.habits)
+        assert set(asked) == set(HABITS)
+        assert min(asked.values()) >= 3
+
+
+def test_some_requests_come_on_a_connection_of_their_own_and_some_with_an_id(
+    arrivals: tuple[Arrival, ...],
+) -> None:
+    fresh = sum(arrival.fresh for arrival in arrivals) / len(arrivals)
+    named = sum(arrival.request_id is not None for arrival in arrivals) / len(arrivals)
+    assert 0.05 < fresh < 0.15
+    assert 0.1 < named < 0.3
+    ids = [arrival.request_id for arrival in arrivals if arrival.request_id is not None]
+    assert len(set(ids)) == len(ids)
+
+
+def test_lists_of_another_length_ask_for_as_many_events_on_average(arrivals: tuple[Arrival, ...]) -> None:
+    limits = [arrival.limit for arrival in arrivals if arrival.endpoint == "list"]
+    assert 18 < sum(limits) / len(limits) < 22
+
+
+def test_much_is_asked_right_after_it_was_sold(arrivals: tuple[Arrival, ...]) -> None:
+    recent = Counter(arrival.endpoint for arrival in arrivals if arrival.recent)
+    assert set(recent) == {"detail", "order-read", "replay"}
+    assert recent["detail"] > 50
 
 
 def test_orders_never_sell_an_event_out_and_never_share_a_key_or_a_card(
