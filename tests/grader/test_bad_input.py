@@ -43,7 +43,7 @@ def own_rubric(tmp_path: Path, old: str, new: str) -> Path:
         (["run", "{tmp}/nowhere"], "there is no submission at {tmp}/nowhere: pass the folder that holds src/boxoffice"),
         (["run", "{tmp}"], "{tmp} is not a box office: there is no package at src/boxoffice; pass the submission's root"),
         (["run", __file__], "is neither a folder nor a .zip or .tar.gz archive: pack it as one of them"),
-        (["run"], "Missing argument 'PATH'. (see grader --help)"),
+        (["run"], "Missing argument 'SUBMISSION'. (see grader --help)"),
         (["run", "{tiny}", "--only", "oder-validation"], "no check or category is called 'oder-validation' (did you mean 'order-validation'?)"),
         (["run", "{tiny}", "--only", "x"], "no check or category is called 'x' (categories: async-fundamentals, "),
         (["run", "{tiny}", "--quick", "--only", "load-errors"], "--quick leaves out every chosen check (choose others, or drop --quick)"),
