@@ -197,7 +197,7 @@ def _interruptible(work: Coroutine[Any, Any, T], told_to_stop: Callable[[], None
         return await work
 
     try:
-        return asyncio.run(guarded())
+        result = asyncio.run(guarded())
     except BaseException as error:
         if stopped:
             raise KeyboardInterrupt from error
@@ -205,6 +205,10 @@ def _interruptible(work: Coroutine[Any, Any, T], told_to_stop: Callable[[], None
             # Several scenarios failed together: the first says why.
             raise error.exceptions[0] from None
         raise
+    else:
+        if stopped:  # just when the work was done: too late to cancel it, not too late to be heeded
+            raise KeyboardInterrupt
+        return result
     finally:
         stopping.reset()
         if not stopped:

@@ -126,7 +126,10 @@ def test_an_interrupted_run_leaves_its_directory_and_nothing_else(
     for number in signals:
         run.process.send_signal(number)
         time.sleep(0.1)
-    code = run.process.wait(timeout=PATIENCE_S)
+    try:
+        code = run.process.wait(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"it goes on:\n{run.told}")
 
     assert code == 130, run.told
     assert time.monotonic() - interrupted < ENDS_WITHIN_S

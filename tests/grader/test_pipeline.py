@@ -74,7 +74,7 @@ async def test_a_run_leaves_the_whole_record_behind(
     assert scorecard.score is None, "a part of the checks makes no total"
     lock = RunLock.model_validate_json(paths.lock.read_bytes())
     assert (lock.seed, lock.quick, lock.selection) == (11, False, (DEADLOCK,))
-    assert lock.submission_name == "a submission"
+    assert lock.submission_name == "a-submission"
     assert re.fullmatch("[0-9a-f]{64}", lock.submission_digest)
     assert lock.machine.cpus >= 1
     assert (paths.submission / "src" / "boxoffice" / "__main__.py").is_file()

@@ -58,7 +58,7 @@ class Service:
     @classmethod
     async def start(cls, confinement: Confinement, code: str, *arguments: str) -> Service:
         process = await asyncio.create_subprocess_exec(
-            *confinement.prefix(), sys.executable, "-I", "-c", code, *arguments,
+            *confinement.prefix(), sys.executable, "-I", "-S", "-c", code, *arguments,
             preexec_fn=confinement.enter, start_new_session=True, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         service = cls(process)
