@@ -225,8 +225,10 @@ def _limited(memory: int | None) -> Callable[[], None]:
         wanted[resource.RLIMIT_AS] = memory
     limits = {what: _at_most(limit, resource.getrlimit(what)[1]) for what, limit in wanted.items()}
 
+    grader = os.getpid()
+
     def prepare_process() -> None:
-        die_with_parent()
+        die_with_parent(grader)
         os.umask(0o022)
         for what, limit in limits.items():
             resource.setrlimit(what, (limit, limit))

@@ -200,8 +200,10 @@ def _limited() -> Callable[[], None]:
         resource.RLIMIT_CORE: 0,
     }
 
+    grader = os.getpid()
+
     def prepare_process() -> None:
-        die_with_parent()
+        die_with_parent(grader)
         os.umask(0o077)
         for what, limit in wanted.items():
             hard = resource.getrlimit(what)[1]

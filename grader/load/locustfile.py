@@ -125,6 +125,7 @@ def user_class(arm: Arm) -> type[User]:
 
 def main(plan_file: Path, account: str = "") -> int:
     """Run the plan as ``account`` (``UID:GID``, empty: the caller); write when it started, and what became of it."""
+    parent = os.getppid()
     plan = LoadPlan.model_validate_json(plan_file.read_text(encoding="utf-8"))
     arms = [Arm(planned, plan) for planned in plan.arms]
     errors: list[str] = []
@@ -141,7 +142,7 @@ def main(plan_file: Path, account: str = "") -> int:
     if account:
         _load_what_loads_late()
         give_up_rights(*map(int, account.split(":")))
-        die_with_parent()  # a change of account takes it back
+        die_with_parent(parent)  # a change of account takes it back
     result = run(plan, arms)
     runner.quit()
     if errors:

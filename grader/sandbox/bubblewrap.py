@@ -23,6 +23,9 @@ APP = Path("/srv/app")
 ENVIRONMENT = Path("/srv/environment")
 """Where it finds its interpreter and packages."""
 
+RELEASE = b"\n"
+"""What a service waits for before it begins."""
+
 TEMPORARY = "/tmp"
 INNER_ID = 1000
 
@@ -122,6 +125,10 @@ def arguments(
 
 
 def command(program: Path, arguments_descriptor: int, argv: Sequence[str]) -> list[str]:
-    """What is executed; ``argv`` is the service's own command, as it is inside."""
+    """What is executed; ``argv`` is the service's own command, as it is inside.
+
+    It begins when :data:`RELEASE` arrives at its standard input, and never if that is closed without.
+    """
+    held = ["/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh"]
     prlimit = ["/usr/bin/prlimit", *limits.prlimit_arguments()]
-    return [str(program), "--args", str(arguments_descriptor), "--", *prlimit, "--", *argv]
+    return [str(program), "--args", str(arguments_descriptor), "--", *held, *prlimit, "--", *argv]

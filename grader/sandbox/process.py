@@ -13,6 +13,7 @@ import psutil
 
 from devstack.placement import LogCopy, Usage, children_of, descendants, living
 from grader.errors import SandboxFailed
+from grader.sandbox.bubblewrap import RELEASE
 from grader.sandbox.limits import Confinement
 
 START_LIMIT_S = 15.0
@@ -31,41 +32,44 @@ class SandboxProcess:
         pid: int,
         confinement: Confinement,
         log: LogCopy,
-        status: asyncio.ReadTransport,
     ) -> None:
         self._outer = outer
         self._init = init
         self.pid = pid
         self._confinement = confinement
         self._log = log
-        # Kept open: bubblewrap would die of telling us how the service ended.
-        self._status = status
         confinement.started(self.members, self._kill)
 
     @classmethod
     async def adopt(
-        cls, outer: asyncio.subprocess.Process, status: int, confinement: Confinement, log: Path
+        cls,
+        outer: asyncio.subprocess.Process,
+        status: int,
+        release: int,
+        confinement: Confinement,
+        log: Path,
     ) -> SandboxProcess:
-        """Wait until bubblewrap has started the service. ``status``: our end of its ``--json-status-fd``; it is closed.
+        """Wait until bubblewrap has made the sandbox, and let the service begin.
+
+        ``status``: the file of its ``--json-status-fd``; ``release``: our end of the service's standard input. Both are
+        closed. The service is held back until its end is bound to ours: before, whatever kills us closes ``release``.
+        Left open are the microseconds between bubblewrap's own binding and its word to the init that it may go on; an
+        init that waits for that word is all that could stay.
 
         Raises SandboxFailed if it could not.
         """
         assert outer.stdout is not None
         copy = LogCopy(outer.stdout, log)
-        reader = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(status, "rb", buffering=0)
-        )
         try:
             async with asyncio.timeout(START_LIMIT_S):
-                line = await reader.readline()
-                init = int(json.loads(line)["child-pid"]) if line else 0
-                pid = await _first_child(init, outer) if init else 0
-            if not pid and not await _was_executed(reader):
+                init, pid = await _made(outer, status)
+            if not pid:
                 raise SandboxFailed(f"bubblewrap could not start the service: {copy.last_line()}; see {log}")
-            return cls(outer, init, pid or init, confinement, copy, transport)
+            process = cls(outer, init, pid, confinement, copy)
+            with contextlib.suppress(BrokenPipeError):  # it has ended: its status will say so
+                os.write(release, RELEASE)
+            return process
         except BaseException as error:
-            transport.close()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(outer.pid, signal.SIGKILL)
             await outer.wait()
@@ -75,6 +79,9 @@ class SandboxProcess:
                     f"bubblewrap did not start the service in {START_LIMIT_S:.0f} s"
                 ) from error
             raise
+        finally:
+            os.close(status)
+            os.close(release)
 
     @property
     def returncode(self) -> int | None:
@@ -128,7 +135,6 @@ class SandboxProcess:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._outer.wait(), timeout=5)
         await self._log.close()
-        self._status.close()
         transport = getattr(self._outer, "_transport", None)
         if transport is not None:
             transport.close()
@@ -141,15 +147,31 @@ class SandboxProcess:
                     os.kill(pid, signal.SIGKILL)
 
 
-async def _first_child(init: int, outer: asyncio.subprocess.Process) -> int:
-    """The service's process, as soon as bubblewrap's init has made it; 0 if the sandbox ended before it was seen."""
+async def _made(outer: asyncio.subprocess.Process, status: int) -> tuple[int, int]:
+    """The pids of bubblewrap's init and of what it has started, once both will end with bubblewrap; 0 if it ended first."""
     while outer.returncode is None:
-        if children := children_of(init):
-            return children[0]
+        line, complete, _ = os.pread(status, 4096, 0).partition(b"\n")
+        if complete:
+            init = int(json.loads(line)["child-pid"])
+            children = children_of(init)
+            # The filter is what the init puts on after it has asked to end with bubblewrap.
+            if children and _is_filtered(init):
+                return init, children[0]
         await asyncio.sleep(_POLL_S)
-    return 0
+    return 0, 0
 
 
-async def _was_executed(reader: asyncio.StreamReader) -> bool:
-    """Whether bubblewrap told an exit status of the service: it does so only if it executed it."""
-    return b"exit-code" in await reader.read()
+def _is_filtered(pid: int) -> bool:
+    """Whether a process has a filter of system calls that we have not (a container may have given us one)."""
+    theirs, ours = _filters(pid), _filters(os.getpid())
+    return theirs is not None and theirs != ours
+
+
+def _filters(pid: int) -> int | None:
+    """The number of a process's filters; ``None`` if it has gone. Before Linux 5.9 there is none: the mode's, then."""
+    try:
+        lines = Path("/proc", str(pid), "status").read_text().splitlines()
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields.get("Seccomp_filters", fields.get("Seccomp", "0")))

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 
 from devstack.errors import ServiceDied
-from devstack.placement import TREE_MARK, Account, die_with_parent, give_up_rights, new_mark
+from devstack.placement import TREE_MARK, Account, give_up_rights, new_mark
 from devstack.stopping import start_process
 from grader.errors import SandboxFailed
 from grader.sandbox import bubblewrap, kernel, limits, seccomp
@@ -70,7 +70,10 @@ class StrongPlacement:
         return bubblewrap.command(self._program, arguments, argv)
 
     def preparation(self, network: int, confinement: limits.Confinement) -> Callable[[], None]:
-        """What the new process does before bubblewrap takes over."""
+        """What the new process does before bubblewrap takes over.
+
+        It does not ask to die with us: killed while it makes the sandbox, bubblewrap would leave a half-made one.
+        """
         account = self._ground.account
 
         def prepare() -> None:
@@ -78,8 +81,6 @@ class StrongPlacement:
             kernel.setns(network, kernel.CLONE_NEWNET)
             if account is not None:
                 give_up_rights(account.uid, account.gid)
-            # Last: a change of account takes it back.
-            die_with_parent()
 
         return prepare
 
@@ -154,17 +155,17 @@ class StrongRoom:
         confinement: limits.Confinement,
         log: Path,
     ) -> SandboxProcess:
-        status, status_inside = os.pipe2(os.O_CLOEXEC)
-        opened = [status_inside]
+        # Memory, because what is told through a pipe would kill bubblewrap once nobody reads it.
+        status = os.memfd_create("status", os.MFD_CLOEXEC)
+        waiting, release = os.pipe2(os.O_CLOEXEC)
+        opened: list[int] = []
         try:
             opened.append(filter_inside := _pipe_of(self._placement.filter))
             files = {}
             for name, text in bubblewrap.FILES.items():
                 opened.append(descriptor := _pipe_of(text.encode()))
                 files[name] = descriptor
-            options = bubblewrap.arguments(
-                inside, inner, files=files, seccomp=filter_inside, status=status_inside
-            )
+            options = bubblewrap.arguments(inside, inner, files=files, seccomp=filter_inside, status=status)
             content = b"".join(os.fsencode(option) + b"\0" for option in options)
             opened.append(options_inside := _pipe_of(content))
             process = await start_process(
@@ -172,25 +173,27 @@ class StrongRoom:
                 *self._placement.command(options_inside, argv),
                 cwd="/",
                 env=dict(outer),
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=waiting,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
                 close_fds=True,
-                pass_fds=opened,
+                pass_fds=[*opened, status],
                 preexec_fn=self._placement.preparation(self._network.descriptor, confinement),
             )
         except (OSError, subprocess.SubprocessError) as error:
             # The latter is an OSError of what the child does before bubblewrap takes over.
             os.close(status)
+            os.close(release)
             raise SandboxFailed(f"bubblewrap could not be started: {error}") from error
         except BaseException:
             os.close(status)
+            os.close(release)
             raise
         finally:
-            for descriptor in opened:
+            for descriptor in (waiting, *opened):
                 os.close(descriptor)
-        return await SandboxProcess.adopt(process, status, confinement, log)
+        return await SandboxProcess.adopt(process, status, release, confinement, log)
 
     async def close(self) -> None:
         """End every sandbox of the room."""

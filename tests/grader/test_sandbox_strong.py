@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,11 @@ def test_the_memory_limit_ends_a_service_and_says_so() -> None:
     assert "MiB" in (bomb["exceeded"] or "")
 
 
-def test_nothing_stays_when_the_grader_is_killed(tmp_path: Path) -> None:
-    source = "import time; print('up'); time.sleep(300)"
+@pytest.mark.parametrize(
+    "inner", [False, True], ids=["as-soon-as-anything-is-seen", "while-the-service-runs"]
+)
+def test_nothing_stays_when_the_grader_is_killed(tmp_path: Path, inner: bool) -> None:
+    source = f"import time; print('up'); time.sleep(300)  # {tmp_path}"
     process = subprocess.Popen(
         [sys.executable, str(PROBE), "strong", source],
         stdout=subprocess.DEVNULL,
@@ -160,20 +164,26 @@ def test_nothing_stays_when_the_grader_is_killed(tmp_path: Path) -> None:
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     try:
-        marked = _wait_for(lambda: _processes("time.sleep(300)") - {process.pid})
+        marked = _wait_for(lambda: _processes(source, inner=inner) - {process.pid})
         assert marked, "the service inside was never seen"
     finally:
         process.kill()
         process.wait()
-    assert _wait_for(lambda: not _processes("time.sleep(300)"))
+    # A process that is just being executed has no command line, so once is not enough.
+    assert _wait_for(lambda: not _processes(source))
+    time.sleep(0.5)
+    assert _wait_for(lambda: not _processes(source))
 
 
-def _processes(text: str) -> set[int]:
+def _processes(text: str, *, inner: bool = False) -> set[int]:
+    """Those whose command line holds ``text``; ``inner``: only interpreters in a process namespace of their own."""
     found = set()
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             try:
-                if text.encode() in Path("/proc", name, "cmdline").read_bytes():
+                line = Path("/proc", name, "cmdline").read_bytes()
+                alone = os.readlink(f"/proc/{name}/ns/pid") != os.readlink("/proc/self/ns/pid")
+                if text.encode() in line and (not inner or (alone and b"prlimit" not in line)):
                     found.add(int(name))
             except OSError:
                 continue
@@ -181,8 +191,6 @@ def _processes(text: str) -> set[int]:
 
 
 def _wait_for(condition: Any) -> Any:
-    import time
-
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if found := condition():
